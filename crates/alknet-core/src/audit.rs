@@ -1,0 +1,114 @@
+//! What happened, for the owner's record.
+
+use std::{fmt, net::SocketAddr, sync::Arc};
+
+use serde::Serialize;
+
+use crate::AuthContext;
+
+/// One entry of the audit log: a line of JSON where it is written out. Absent fields are
+/// left out. It never holds a secret.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct AuditEvent {
+    /// What happened: see the constants of this type.
+    pub event: &'static str,
+    /// The session it belongs to, unique while the node runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session: Option<u64>,
+    /// The protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpn: Option<String>,
+    /// What carried it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transport: Option<&'static str>,
+    /// The peer's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<SocketAddr>,
+    /// The stable id of the identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// How the identity was proven.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<&'static str>,
+    /// The key that was proven or presented.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Why something was refused or ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How long the session lasted, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+}
+
+impl AuditEvent {
+    /// Somebody proved who they are.
+    pub const AUTHENTICATED: &'static str = "authenticated";
+    /// Somebody was turned away.
+    pub const REFUSED: &'static str = "refused";
+    /// A handler began to serve a connection.
+    pub const SESSION_START: &'static str = "session-start";
+    /// A handler is done with a connection.
+    pub const SESSION_END: &'static str = "session-end";
+
+    /// An event about a caller.
+    pub fn about(event: &'static str, auth: &AuthContext) -> Self {
+        Self {
+            event,
+            alpn: Some(auth.alpn.to_string()),
+            transport: Some(auth.transport.name()),
+            peer: auth.remote_addr,
+            identity: auth.identity.as_ref().map(|identity| identity.id.clone()),
+            method: Some(auth.method.name()),
+            key: auth.client_key.map(|key| key.to_string()),
+            ..Self::default()
+        }
+    }
+
+    /// With a reason.
+    #[must_use]
+    pub fn because(self, reason: impl fmt::Display) -> Self {
+        Self { reason: Some(reason.to_string()), ..self }
+    }
+}
+
+/// Where audit events go. `record` must not block: it is called on the way into a handler.
+pub trait AuditSink: Send + Sync + 'static {
+    /// Takes one event.
+    fn record(&self, event: AuditEvent);
+}
+
+/// The shared audit log that every part of the node writes to.
+#[derive(Clone)]
+pub struct Audit(Arc<dyn AuditSink>);
+
+impl Audit {
+    /// Sends events to `sink`.
+    pub fn new(sink: impl AuditSink) -> Self {
+        Self(Arc::new(sink))
+    }
+
+    /// Sends events to the `tracing` log alone.
+    pub fn to_log() -> Self {
+        Self::new(LogSink)
+    }
+
+    /// Records one event.
+    pub fn record(&self, event: AuditEvent) {
+        self.0.record(event);
+    }
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Audit")
+    }
+}
+
+struct LogSink;
+
+impl AuditSink for LogSink {
+    fn record(&self, event: AuditEvent) {
+        tracing::info!(target: "audit", ?event);
+    }
+}
