@@ -146,6 +146,12 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
     /// Waits until the connection is over, for whatever cause.
     fn closed(&self) -> BoxFuture<'_, Closed>;
 
+    /// Waits until a close has gone out: for a dialling process about to end. Bounded by
+    /// the transport.
+    fn drained(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async {})
+    }
+
     /// Fills `out` with keying material bound to the TLS session (RFC 8446, section 7.5).
     fn export_keying_material(
         &self,
@@ -228,6 +234,11 @@ impl Connection {
     /// Waits until the connection is over. Cancel safe.
     pub async fn closed(&self) -> Closed {
         self.transport.closed().await
+    }
+
+    /// Waits until a close has gone out, for a process that is about to end.
+    pub async fn drained(&self) {
+        self.transport.drained().await;
     }
 
     /// Fills `out` with keying material bound to this TLS session (RFC 8446, section 7.5).

@@ -356,6 +356,3 @@ async fn guarded(handler: &dyn DynHandler, connection: Connection, auth: AuthCon
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

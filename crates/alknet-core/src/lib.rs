@@ -21,7 +21,11 @@ pub use stream::{BiStream, RecvHalf, RecvStream, SendHalf, SendStream, Stream, S
 #[cfg(feature = "endpoint")]
 mod audit;
 #[cfg(feature = "endpoint")]
+mod dial;
+#[cfg(feature = "endpoint")]
 mod dispatch;
+#[cfg(feature = "endpoint")]
+mod endpoint;
 #[cfg(feature = "endpoint")]
 mod handler;
 #[cfg(feature = "endpoint")]
@@ -32,14 +36,21 @@ mod registry;
 mod single;
 #[cfg(feature = "endpoint")]
 mod tls;
+#[cfg(feature = "endpoint")]
+mod transport;
 
 #[cfg(feature = "endpoint")]
 pub use self::{
     audit::{Audit, AuditEvent, AuditSink},
+    dial::{Dial, DialError, Dialled},
     dispatch::{Admission, Dispatcher, Refusal, Session},
+    endpoint::{BindError, Endpoint, EndpointConfig},
     handler::{Access, HandlerError, ProtocolHandler},
     limits::Limits,
     registry::{DuplicateAlpn, HandlerRegistry},
     single::{Exporter, SingleStream},
-    tls::{IdentityError, InvalidSignature, NodeIdentity},
+    tls::{
+        IdentityError, InvalidSignature, NodeIdentity, Pin, SelfSigned, TlsError, WebCertificate,
+        WebCertificateError, WebCertificates, WrongIdentity,
+    },
 };

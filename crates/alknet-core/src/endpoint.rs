@@ -1,0 +1,186 @@
+//! The sockets: one UDP and one TCP port, an accept loop for each.
+
+mod gate;
+mod quic;
+mod socket;
+mod tcp;
+
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use rustls::server::ResolvesServerCert;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Alpn, AuthContext, AuthMethod, Code, Connection, Dispatcher, IdentityProvider, KeyFingerprint,
+    NodeId, NodeIdentity, TransportKind, WebCertificates,
+    audit::AuditEvent,
+    tls::{Configs, Lazy, TlsError},
+};
+
+use gate::Gate;
+pub(crate) use quic::transport;
+
+/// How long closed QUIC connections get to tell their peers.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// What an [`Endpoint`] is made of.
+#[derive(Debug)]
+pub struct EndpointConfig {
+    /// Where to listen: UDP and TCP. Port 0 takes a free one, the same for both; `[::]`
+    /// takes IPv4 too.
+    pub listen: SocketAddr,
+    /// What native clients pin.
+    pub identity: Arc<NodeIdentity>,
+    /// What browsers see.
+    pub web: WebCertificates,
+    /// Cover: no service is offered in a handshake, so each is reached only inside the
+    /// standard protocols.
+    pub hide_services: bool,
+    /// The protocol of a TLS client that offers none, as old HTTP clients do.
+    pub fallback: Option<Alpn>,
+}
+
+/// The endpoint could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The address is taken or not ours.
+    #[error("cannot listen on {addr}")]
+    Listen {
+        /// The address that was asked for.
+        addr: SocketAddr,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// TLS could not be configured.
+    #[error("cannot set up TLS")]
+    Tls(#[from] TlsError),
+}
+
+/// A listening node: accepts QUIC and TLS connections, authenticates what they prove, and
+/// hands them to the [`Dispatcher`] of their ALPN.
+///
+/// Dropping it stops accepting; [`shutdown`](Self::shutdown) ends sessions in order.
+pub struct Endpoint {
+    shared: Arc<Shared>,
+    quic: quinn::Endpoint,
+    local_addr: SocketAddr,
+    tasks: TaskTracker,
+}
+
+/// What the accept loops share.
+struct Shared {
+    dispatcher: Dispatcher,
+    identities: Arc<dyn IdentityProvider>,
+    configs: Configs,
+    fallback: Option<Alpn>,
+    gate: Gate,
+    stop: CancellationToken,
+}
+
+impl Endpoint {
+    /// Binds both sockets and starts accepting. Must be called within a tokio runtime.
+    pub fn bind(
+        config: &EndpointConfig,
+        dispatcher: Dispatcher,
+        identities: Arc<dyn IdentityProvider>,
+    ) -> Result<Self, BindError> {
+        let web: Arc<dyn ResolvesServerCert> = Arc::new(config.web.clone());
+        let offered =
+            dispatcher.alpns().filter(|alpn| !(config.hide_services && alpn.is_service()));
+        let configs = Configs::new(&config.identity, web, offered)?;
+        let listen_error = |source| BindError::Listen { addr: config.listen, source };
+        let sockets = socket::bind(config.listen).map_err(listen_error)?;
+        let local_addr = sockets.addr;
+        let lazy = Lazy::new(configs.clone()).map_err(TlsError::Quic)?;
+        let server = quic::server_config(lazy, dispatcher.limits());
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let quic = quinn::Endpoint::new(
+            quinn::EndpointConfig::default(),
+            Some(server),
+            sockets.udp,
+            runtime,
+        )
+        .map_err(listen_error)?;
+        let tcp = tokio::net::TcpListener::from_std(sockets.tcp).map_err(listen_error)?;
+
+        let gate = Gate::new(dispatcher.limits().handshakes);
+        let stop = CancellationToken::new();
+        let fallback = config.fallback.clone();
+        let shared = Arc::new(Shared { dispatcher, identities, configs, fallback, gate, stop });
+        let tasks = TaskTracker::new();
+        tasks.spawn(tcp::accept_loop(shared.clone(), tcp, tasks.clone()));
+        tasks.spawn(quic::accept_loop(shared.clone(), quic.clone(), tasks.clone()));
+        Ok(Self { shared, quic, local_addr, tasks })
+    }
+
+    /// The address both sockets are bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Ends the endpoint: accepts nothing more, then [`Dispatcher::shutdown`], then closes
+    /// both sockets. Returns how many sessions had to be closed at the deadline.
+    pub async fn shutdown(self, deadline: Duration) -> usize {
+        self.shared.stop.cancel();
+        self.quic.set_server_config(None);
+        self.tasks.close();
+        self.tasks.wait().await;
+        let closed = self.shared.dispatcher.shutdown(deadline).await;
+        let code = quinn::VarInt::from_u64(Code::SHUTTING_DOWN.value()).unwrap_or_default();
+        self.quic.close(code, b"");
+        if tokio::time::timeout(DRAIN, self.quic.wait_idle()).await.is_err() {
+            tracing::debug!("some peers did not acknowledge the end of their connections");
+        }
+        closed
+    }
+}
+
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Looks up a proven client key and hands the connection over, or closes it.
+    async fn dispatch(
+        &self,
+        connection: Connection,
+        alpn: Alpn,
+        kind: TransportKind,
+        key: Option<NodeId>,
+    ) {
+        let remote_addr = connection.remote_addr();
+        let mut auth = AuthContext::anonymous(alpn, kind, remote_addr);
+        if let Some(key) = key {
+            self.identify(&mut auth, KeyFingerprint::Ed25519(key)).await;
+        }
+        match self.dispatcher.admit(auth) {
+            Ok(admission) => drop(admission.start(connection)),
+            Err(refusal) => connection.close(refusal.code(), ""),
+        }
+    }
+
+    async fn identify(&self, auth: &mut AuthContext, key: KeyFingerprint) {
+        auth.client_key = Some(key);
+        match self.identities.by_key(&key).await {
+            Ok(Some(identity)) => {
+                auth.identity = Some(Arc::new(identity));
+                auth.method = AuthMethod::TlsKey;
+                self.dispatcher.audit().record(AuditEvent::about(AuditEvent::AUTHENTICATED, auth));
+            }
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, cause = ?std::error::Error::source(&error), "looking up a key");
+            }
+        }
+    }
+}
