@@ -19,6 +19,7 @@ use crate::{
 
 use gate::Gate;
 pub(crate) use quic::transport;
+pub use socket::Listener;
 
 /// How long closed QUIC connections get to tell their peers.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -86,24 +87,30 @@ impl Endpoint {
         dispatcher: Dispatcher,
         identities: Arc<dyn IdentityProvider>,
     ) -> Result<Self, BindError> {
+        Self::start(Listener::bind(config.listen)?, config, dispatcher, identities)
+    }
+
+    /// As [`bind`](Self::bind), on sockets that are bound already: for whoever has to know
+    /// the port before the handlers are made.
+    pub fn start(
+        listener: Listener,
+        config: &EndpointConfig,
+        dispatcher: Dispatcher,
+        identities: Arc<dyn IdentityProvider>,
+    ) -> Result<Self, BindError> {
+        let local_addr = listener.addr;
         let web: Arc<dyn ResolvesServerCert> = Arc::new(config.web.clone());
         let offered =
             dispatcher.alpns().filter(|alpn| !(config.hide_services && alpn.is_service()));
         let configs = Configs::new(&config.identity, web, offered)?;
-        let listen_error = |source| BindError::Listen { addr: config.listen, source };
-        let sockets = socket::bind(config.listen).map_err(listen_error)?;
-        let local_addr = sockets.addr;
         let lazy = Lazy::new(configs.clone()).map_err(TlsError::Quic)?;
         let server = quic::server_config(lazy, dispatcher.limits());
+        let listen_error = |source| BindError::Listen { addr: local_addr, source };
         let runtime = Arc::new(quinn::TokioRuntime);
-        let quic = quinn::Endpoint::new(
-            quinn::EndpointConfig::default(),
-            Some(server),
-            sockets.udp,
-            runtime,
-        )
-        .map_err(listen_error)?;
-        let tcp = tokio::net::TcpListener::from_std(sockets.tcp).map_err(listen_error)?;
+        let defaults = quinn::EndpointConfig::default();
+        let quic = quinn::Endpoint::new(defaults, Some(server), listener.udp, runtime)
+            .map_err(listen_error)?;
+        let tcp = tokio::net::TcpListener::from_std(listener.tcp).map_err(listen_error)?;
 
         let gate = Gate::new(dispatcher.limits().handshakes);
         let stop = CancellationToken::new();

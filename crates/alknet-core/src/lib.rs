@@ -44,7 +44,7 @@ pub use self::{
     audit::{Audit, AuditEvent, AuditSink},
     dial::{Dial, DialError, Dialled},
     dispatch::{Admission, Dispatcher, Refusal, Session},
-    endpoint::{BindError, Endpoint, EndpointConfig},
+    endpoint::{BindError, Endpoint, EndpointConfig, Listener},
     handler::{Access, HandlerError, ProtocolHandler},
     limits::Limits,
     registry::{DuplicateAlpn, HandlerRegistry},

@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
 };
 
+use super::BindError;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// How many free ports are tried until one is free for both protocols.
@@ -14,15 +15,28 @@ const BACKLOG: i32 = 1024;
 /// What is asked of the system for UDP buffers, in bytes; it may give less.
 const UDP_BUFFER: usize = 4 << 20;
 
-pub(super) struct Sockets {
+/// A UDP and a TCP socket on one port, bound and not in use yet.
+#[derive(Debug)]
+pub struct Listener {
     pub(super) tcp: TcpListener,
     pub(super) udp: UdpSocket,
     pub(super) addr: SocketAddr,
 }
 
-/// Binds both protocols to `listen`. For port 0 the system chooses a port for TCP, and UDP
-/// follows; another is tried while somebody else has it.
-pub(super) fn bind(listen: SocketAddr) -> io::Result<Sockets> {
+impl Listener {
+    /// Binds both protocols to `addr`. For port 0 the system chooses a port for TCP, and
+    /// UDP follows; another is tried while somebody else has it.
+    pub fn bind(addr: SocketAddr) -> Result<Self, BindError> {
+        bind(addr).map_err(|source| BindError::Listen { addr, source })
+    }
+
+    /// The address both sockets are bound to.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
+    }
+}
+
+fn bind(listen: SocketAddr) -> io::Result<Listener> {
     let mut result = pair(listen);
     for _ in 1..TRIES {
         match &result {
@@ -35,7 +49,7 @@ pub(super) fn bind(listen: SocketAddr) -> io::Result<Sockets> {
     result
 }
 
-fn pair(listen: SocketAddr) -> io::Result<Sockets> {
+fn pair(listen: SocketAddr) -> io::Result<Listener> {
     let tcp = socket(listen, Type::STREAM, Protocol::TCP)?;
     tcp.set_reuse_address(true)?;
     tcp.bind(&listen.into())?;
@@ -48,7 +62,7 @@ fn pair(listen: SocketAddr) -> io::Result<Sockets> {
     let _ = udp.set_recv_buffer_size(UDP_BUFFER);
     let _ = udp.set_send_buffer_size(UDP_BUFFER);
     udp.bind(&addr.into())?;
-    Ok(Sockets { tcp, udp: udp.into(), addr })
+    Ok(Listener { tcp, udp: udp.into(), addr })
 }
 
 fn socket(addr: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
