@@ -318,6 +318,47 @@ pub trait IdentityProvider: fmt::Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Secret, ProviderError>>;
 }
 
+/// Knows nobody: for nodes with public services alone, and for examples.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoIdentities;
+
+/// Nobody is known who could hold a ticket.
+#[derive(Debug, thiserror::Error)]
+#[error("this node knows no identities")]
+struct Nobody;
+
+impl IdentityProvider for NoIdentities {
+    fn by_key<'a>(
+        &'a self,
+        _key: &'a KeyFingerprint,
+    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn by_token<'a>(
+        &'a self,
+        _token: &'a Secret,
+    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn redeem_ticket<'a>(
+        &'a self,
+        _ticket: &'a Secret,
+        _alpn: &'a Alpn,
+    ) -> BoxFuture<'a, Result<Result<Identity, TicketRefusal>, ProviderError>> {
+        Box::pin(async { Ok(Err(TicketRefusal::Unknown)) })
+    }
+
+    fn issue_ticket<'a>(
+        &'a self,
+        _identity: &'a Identity,
+        _alpn: &'a Alpn,
+    ) -> BoxFuture<'a, Result<Secret, ProviderError>> {
+        Box::pin(async { Err(ProviderError::new(Nobody)) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,73 @@
 //! One endpoint, many protocols: the ALPN negotiated in the TLS or QUIC handshake picks the
 //! handler before any application byte is read.
+//!
+//! ```
+//! # use std::{sync::Arc, time::Duration};
+//! # use alknet_core::*;
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! struct Greet;
+//!
+//! impl ProtocolHandler for Greet {
+//!     fn name(&self) -> &'static str { "greet" }
+//!     fn alpns(&self) -> Vec<Alpn> { Vec::from_iter(Alpn::service("greet")) }
+//!     async fn handle(&self, connection: Connection, _: AuthContext) -> Result<(), HandlerError> {
+//!         let mut stream = connection.accept_bi().await?;
+//!         tokio::io::AsyncWriteExt::write_all(&mut stream, b"hello").await?;
+//!         connection.closed().await;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! let mut registry = HandlerRegistry::new();
+//! registry.register(Greet, Access::Public)?;
+//! let dispatcher = Dispatcher::new(registry, Limits::default(), Audit::to_log());
+//!
+//! let identity = Arc::new(NodeIdentity::from_seed(&[7; 32])?);
+//! let web = SelfSigned::generate(&["localhost".into()], time::OffsetDateTime::now_utc())?;
+//! let config = EndpointConfig {
+//!     listen: "[::]:0".parse()?,
+//!     identity,
+//!     web: WebCertificates::new(web.current()?),
+//!     hide_services: false,
+//!     fallback: None,
+//! };
+//! let endpoint = Endpoint::bind(&config, dispatcher, Arc::new(NoIdentities))?;
+//! println!("listening on {}", endpoint.local_addr());
+//! # endpoint.shutdown(Duration::ZERO).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The model
+//!
+//! A source of connections (QUIC, TLS on TCP, and whatever a handler brings in from within
+//! its own protocol) makes a [`Connection`] and an [`AuthContext`] and asks the
+//! [`Dispatcher`] to [`admit`](Dispatcher::admit) it. The dispatcher looks the [`Alpn`] up in
+//! its [`HandlerRegistry`], checks the declared [`Access`] and the [`Limits`], and on
+//! [`start`](Admission::start) runs the [`ProtocolHandler`] in a task of its own. The handler
+//! takes streams from the connection; it cannot tell what carries them, other than by
+//! [`AuthContext::transport`].
+//!
+//! # Invariants
+//!
+//! - Nothing but the dispatcher calls a handler, and it calls none without an admission.
+//! - A handler without a declared access does not register. Inside another protocol an
+//!   identity with the service's scope is always needed.
+//! - A panic in a handler ends its own connection and nothing else.
+//! - A client key counts only after the handshake has proven its possession; the check is
+//!   never replaced, only what follows from it is left to the [`IdentityProvider`].
+//! - A connection never shows the type of the library that carries it.
+//! - No protocol is named in this crate but by what is passed to it.
+//!
+//! # Security limits
+//!
+//! ALPNs stand in the clear in a ClientHello: whoever watches the network sees which service
+//! is asked for, unless [`EndpointConfig::hide_services`] is set and services are reached
+//! inside another protocol. Identity certificates never expire; an identity is revoked by
+//! the peers that pin it.
+//!
+//! Without the default feature `endpoint` the crate builds for wasm32 and holds the contract
+//! alone: streams, names, codes, identities.
 
 mod alpn;
 mod auth;
@@ -9,8 +77,8 @@ mod stream;
 
 pub use alpn::{Alpn, InvalidAlpn, SERVICE_PREFIX};
 pub use auth::{
-    AuthContext, AuthMethod, Identity, IdentityProvider, InvalidNodeId, KeyFingerprint, NodeId,
-    ProviderError, Scopes, Secret, TicketRefusal,
+    AuthContext, AuthMethod, Identity, IdentityProvider, InvalidNodeId, KeyFingerprint,
+    NoIdentities, NodeId, ProviderError, Scopes, Secret, TicketRefusal,
 };
 pub use code::Code;
 pub use connection::{

@@ -237,7 +237,7 @@ fn stolen_config(victim: &CertificateDer<'static>, alpn: &str) -> rustls::Client
             Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
         }
         fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-            vec![rustls::SignatureScheme::ED25519]
+            vec![rustls::SignatureScheme::ED25519, rustls::SignatureScheme::ECDSA_NISTP256_SHA256]
         }
     }
     let own = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
@@ -362,4 +362,20 @@ async fn shutdown_closes_sessions_and_takes_no_new_ones() {
     let closed = tokio::join!(connection.closed(), node.endpoint.shutdown(Duration::ZERO)).0;
     assert_eq!(closed.code, Code::SHUTTING_DOWN);
     assert!(dial.tls(addr).await.is_err());
+}
+
+#[tokio::test]
+async fn key_exchange_is_post_quantum_where_the_client_can() {
+    let node = plain_node();
+    let victim = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&victim).unwrap();
+    // For the web ALPN no key is asked for, so what this configuration presents does not matter.
+    let config = stolen_config(certificate.der(), "web");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let tcp = TcpStream::connect(node.addr()).await.unwrap();
+    let stream = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await;
+    let stream = stream.unwrap();
+    let group = stream.get_ref().1.negotiated_key_exchange_group().unwrap().name();
+    assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
 }
