@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::Code;
+use crate::{BoxFuture, Code};
 
 /// A reliable, ordered stream of bytes in both directions.
 ///
@@ -25,6 +25,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> BiStream for T {}
 pub trait SendHalf: AsyncWrite + Send + Unpin {
     /// Abandons what is not sent yet and tells the peer `code`.
     fn reset(&mut self, code: Code);
+
+    /// See [`SendStream::stopped`].
+    fn stopped(&self) -> BoxFuture<'static, Option<Code>> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// The receiving half of a stream.
@@ -96,6 +101,11 @@ impl Stream {
         self.recv.stop(code);
     }
 
+    /// See [`SendStream::stopped`].
+    pub fn stopped(&self) -> BoxFuture<'static, Option<Code>> {
+        self.send.stopped()
+    }
+
     /// The transport's number of this stream, where it has one (QUIC).
     pub fn id(&self) -> Option<u64> {
         self.send.id
@@ -117,6 +127,13 @@ impl SendStream {
     /// Abandons what is not sent yet and tells the peer `code`.
     pub fn reset(&mut self, code: Code) {
         self.inner.reset(code);
+    }
+
+    /// Waits until the peer stops the stream, with its code, or, with `None`, until all of
+    /// a finished one has arrived or it is over otherwise. Waits for ever on a transport
+    /// that cannot tell. The future is independent of the stream.
+    pub fn stopped(&self) -> BoxFuture<'static, Option<Code>> {
+        self.inner.stopped()
     }
 
     /// The transport's number of this stream, where it has one (QUIC).

@@ -178,6 +178,11 @@ impl SendHalf for Send {
         // A stream that is already over has nothing left to abandon.
         let _ = self.stream.reset(varint(code));
     }
+
+    fn stopped(&self) -> BoxFuture<'static, Option<Code>> {
+        let stopped = self.stream.stopped();
+        Box::pin(async move { stopped.await.ok().flatten().map(code) })
+    }
 }
 
 /// quinn finishes a dropped stream; a peer could then not tell a truncated one.

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use alknet_core::{Code, RecvHalf, SendHalf, StreamReset};
+use alknet_core::{BoxFuture, Code, RecvHalf, SendHalf, StreamReset};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 pub(super) struct Pipe {
@@ -25,11 +25,21 @@ struct State {
     aborted: bool,
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// Who waits for the reader to be done.
+    watchers: Vec<Waker>,
 }
 
 impl State {
     fn wake(&mut self) {
-        self.reader.take().into_iter().chain(self.writer.take()).for_each(Waker::wake);
+        let halves = self.reader.take().into_iter().chain(self.writer.take());
+        halves.chain(self.watchers.drain(..)).for_each(Waker::wake);
+    }
+
+    /// How the reader ended the stream, if it did.
+    fn outcome(&self) -> Option<Option<Code>> {
+        let all_read = self.finished && self.bytes.is_empty();
+        let over = all_read || self.aborted || self.reset.is_some();
+        if over || self.stopped.is_some() { Some(self.stopped) } else { None }
     }
 }
 
@@ -149,6 +159,18 @@ impl SendHalf for Send {
             state.bytes.clear();
         }
         state.wake();
+    }
+
+    fn stopped(&self) -> BoxFuture<'static, Option<Code>> {
+        let pipe = self.0.clone();
+        Box::pin(std::future::poll_fn(move |cx| {
+            let mut state = pipe.lock();
+            if let Some(outcome) = state.outcome() {
+                return Poll::Ready(outcome);
+            }
+            state.watchers.push(cx.waker().clone());
+            Poll::Pending
+        }))
     }
 }
 

@@ -1,0 +1,114 @@
+//! HTTP/1.1 and HTTP/2 on the one stream of a TLS connection.
+
+use std::{convert::Infallible, error::Error, pin::pin, time::Duration};
+
+use alknet_core::Stream;
+use axum::body::Body;
+use futures_util::FutureExt as _;
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::timeout;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{app::Served, body, handler::HttpLimits};
+
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// How long the connection may take to yield its stream.
+const STREAM: Duration = Duration::from_secs(10);
+/// How often a silent HTTP/2 peer is pinged, and how long it has to answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// What nginx announces over HTTP/2.
+const NGINX_WINDOW: u32 = 65_536;
+const NGINX_MAX_FRAME: u32 = 16_777_215;
+
+/// Serves HTTP/1.1 until the peer is done or, after `shutdown`, until the request in
+/// progress is.
+pub(crate) async fn http1(
+    served: Served,
+    limits: &HttpLimits,
+    shutdown: CancellationToken,
+) -> Result<(), BoxError> {
+    let io = TokioIo::new(stream(&served).await?);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_header_size(limits.max_header)
+        .title_case_headers(true)
+        .serve_connection(io, service_fn(|request| respond(&served, request)))
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    tokio::select! {
+        done = &mut connection => return Ok(done?),
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+/// Serves HTTP/2 likewise. Under cover its settings are those of nginx.
+pub(crate) async fn http2(
+    served: Served,
+    limits: &HttpLimits,
+    cover: bool,
+    shutdown: CancellationToken,
+) -> Result<(), BoxError> {
+    let io = TokioIo::new(stream(&served).await?);
+    let tasks = Tasks { tracker: served.link.tasks.clone(), over: served.link.over.clone() };
+    let mut builder = http2::Builder::new(tasks);
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .max_concurrent_streams(limits.max_streams)
+        .max_header_list_size(u32::try_from(limits.max_header).unwrap_or(u32::MAX));
+    if cover {
+        builder.initial_stream_window_size(NGINX_WINDOW).max_frame_size(NGINX_MAX_FRAME);
+    } else {
+        builder.adaptive_window(true).enable_connect_protocol();
+    }
+    let served = &served;
+    let service = service_fn(move |request| {
+        let served = served.clone();
+        async move { respond(&served, request).await }
+    });
+    let mut connection = pin!(builder.serve_connection(io, service));
+    tokio::select! {
+        done = &mut connection => return Ok(done?),
+        () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    Ok(connection.await?)
+}
+
+async fn stream(served: &Served) -> Result<Stream, BoxError> {
+    Ok(timeout(STREAM, served.link.connection.accept_bi()).await??)
+}
+
+async fn respond(
+    served: &Served,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    Ok(served.respond(request.map(body::guarded)).await)
+}
+
+/// Spawns what HTTP/2 needs beside the connection, tied to the connection's life.
+#[derive(Clone)]
+struct Tasks {
+    tracker: TaskTracker,
+    over: CancellationToken,
+}
+
+impl<F> Executor<F> for Tasks
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let over = self.over.clone();
+        self.tracker.spawn(over.run_until_cancelled_owned(task).map(drop));
+    }
+}

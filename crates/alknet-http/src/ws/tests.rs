@@ -1,0 +1,161 @@
+//! Both roles against each other; other implementations stand in the integration tests.
+
+use alknet_core::StreamReset;
+use alknet_testing::memory;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+    task::JoinSet,
+};
+
+use super::*;
+
+fn end(io: DuplexStream, role: Role, tasks: &mut JoinSet<()>) -> Stream {
+    let (outer, _other) = memory::pair_of_kind(TransportKind::Tls);
+    let (connection, driver) = connection(Stream::from_bistream(io), Bytes::new(), role, &outer);
+    tasks.spawn(driver.run());
+    let stream = async {
+        match role {
+            Role::Client => connection.open_bi().await,
+            Role::Server => connection.accept_bi().await,
+        }
+    };
+    futures_util::FutureExt::now_or_never(stream).unwrap().unwrap()
+}
+
+fn pair(capacity: usize) -> (Stream, Stream, JoinSet<()>) {
+    let mut tasks = JoinSet::new();
+    let (client, server) = tokio::io::duplex(capacity);
+    let client = end(client, Role::Client, &mut tasks);
+    let server = end(server, Role::Server, &mut tasks);
+    (client, server, tasks)
+}
+
+/// Two ends that both write before they read must not wait for each other.
+#[tokio::test]
+async fn both_directions_are_independent_over_a_narrow_pipe() {
+    let (client, server, tasks) = pair(100);
+    let data: Vec<u8> = (0..500_000_u32).map(|i| (i % 253) as u8).collect();
+    let exchange = async |stream: Stream| {
+        let (mut send, mut recv) = stream.split();
+        let mut received = Vec::new();
+        let (sent, read) = tokio::join!(
+            async {
+                send.write_all(&data).await?;
+                send.shutdown().await
+            },
+            recv.read_to_end(&mut received),
+        );
+        sent.unwrap();
+        read.unwrap();
+        assert!(received == data);
+    };
+    tokio::join!(exchange(client), exchange(server));
+    tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn the_end_of_one_direction_leaves_the_other_open() {
+    let (mut client, mut server, tasks) = pair(4096);
+    client.shutdown().await.unwrap();
+    assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 0);
+    server.write_all(b"still here").await.unwrap();
+    server.flush().await.unwrap();
+    client.read_exact(&mut [0; 10]).await.unwrap();
+    assert!(client.write_all(b"no more").await.is_err());
+    server.shutdown().await.unwrap();
+    assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+    drop((client, server));
+    tasks.join_all().await;
+}
+
+/// What was written before the last half was dropped arrives, and then the end.
+#[tokio::test]
+async fn a_finished_sender_may_be_dropped_at_once() {
+    let (client, mut server, tasks) = pair(64);
+    let mut writing = JoinSet::new();
+    writing.spawn(async move {
+        let (mut send, recv) = client.split();
+        drop(recv);
+        send.write_all(&[7; 10_000]).await.unwrap();
+        send.shutdown().await.unwrap();
+    });
+    let mut received = Vec::new();
+    server.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received, [7; 10_000]);
+    drop(server);
+    tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn an_unfinished_sender_that_is_dropped_cancels() {
+    let (client, mut server, tasks) = pair(4096);
+    drop(client);
+    let error = server.read(&mut [0; 8]).await.unwrap_err();
+    assert_eq!(StreamReset::code_of(&error), Some(Code::CANCELLED));
+    drop(server);
+    tasks.join_all().await;
+}
+
+#[tokio::test]
+async fn a_reset_wakes_whoever_waits_at_the_other_end() {
+    let (mut client, server, tasks) = pair(64);
+    let (mut send, mut recv) = server.split();
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { recv.read(&mut [0; 8]).await.unwrap_err() });
+    waiting.spawn(async move {
+        loop {
+            if let Err(error) = send.write_all(&[0; 4096]).await {
+                return error;
+            }
+        }
+    });
+    // Both wait now: the reader for data, the writer for room.
+    tokio::task::yield_now().await;
+    client.reset(Code::LIMIT);
+    drop(client);
+    for error in waiting.join_all().await {
+        assert_eq!(StreamReset::code_of(&error), Some(Code::LIMIT), "{error:?}");
+    }
+    tasks.join_all().await;
+}
+
+/// A handler that never reads must not lose the peer's close.
+#[tokio::test]
+async fn a_close_is_noticed_while_nobody_reads_after_the_end() {
+    let (mut client, server, tasks) = pair(4096);
+    let (mut send, mut recv) = server.split();
+    client.shutdown().await.unwrap();
+    assert_eq!(recv.read(&mut [0; 8]).await.unwrap(), 0);
+    client.reset(Code::CANCELLED);
+    drop(client);
+    let error = loop {
+        if let Err(error) = send.write_all(&[0; 4096]).await {
+            break error;
+        }
+        tokio::task::yield_now().await;
+    };
+    assert_eq!(StreamReset::code_of(&error), Some(Code::CANCELLED), "{error:?}");
+    drop((send, recv));
+    tasks.join_all().await;
+}
+
+/// Pings of a peer that reads no pong must not pile up.
+#[tokio::test]
+async fn pongs_are_bounded() {
+    let (mut client, server) = tokio::io::duplex(64);
+    let mut tasks = JoinSet::new();
+    let server = end(server, Role::Server, &mut tasks);
+    let (_send, mut recv) = server.split();
+    tasks.spawn(async move {
+        let _ = recv.read(&mut [0; 8]).await;
+    });
+    let mut ping = vec![0x89, 0xfd, 0, 0, 0, 0];
+    ping.extend([0; 125]);
+    for _ in 0..10_000 {
+        client.write_all(&ping).await.unwrap();
+    }
+    client.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
+    let mut pongs = Vec::new();
+    client.read_to_end(&mut pongs).await.unwrap();
+    assert!(pongs.len() < 300_000, "{}", pongs.len());
+}

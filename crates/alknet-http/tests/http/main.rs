@@ -1,0 +1,14 @@
+//! The adapter as its clients see it.
+
+#[cfg(test)]
+mod decoy;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod routes;
+#[cfg(test)]
+mod tickets;
+#[cfg(test)]
+mod tunnels;
+#[cfg(test)]
+mod websocket;

@@ -1,0 +1,132 @@
+//! One router behind every version, and who is let through to it.
+
+use alknet_http::h3;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use crate::harness::{Node, SESSION, TOKEN, closing, timeless};
+
+fn body(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").unwrap().1
+}
+
+async fn h2(node: &Node, request: Request<Empty<Bytes>>) -> http::Response<Bytes> {
+    let stream = node.connect("h2").open_bi().await.unwrap();
+    let (mut sender, driver) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(driver);
+    let (parts, body) = sender.send_request(request).await.unwrap().into_parts();
+    http::Response::from_parts(parts, body.collect().await.unwrap().to_bytes())
+}
+
+#[tokio::test]
+async fn every_version_reaches_the_same_route() {
+    let node = Node::new();
+    let bearer = format!("Bearer {TOKEN}");
+    let h1 = node.raw(&closing("GET /private", &[&format!("Authorization: {bearer}")])).await;
+    assert_eq!(body(&h1), "alice by bearer");
+    let request = || Request::get("https://node.example/private").header("authorization", &bearer);
+    let answer = h2(&node, request().body(Empty::new()).unwrap()).await;
+    assert_eq!(answer.body(), "alice by bearer");
+    let client = h3::Client::new(node.connect("h3")).await.unwrap();
+    let answer = client.request(request().body(Bytes::new()).unwrap()).await.unwrap();
+    assert_eq!(answer.body(), "alice by bearer");
+}
+
+#[tokio::test]
+async fn public_routes_are_for_all_and_private_ones_are_not_there() {
+    let node = Node::new();
+    assert_eq!(body(&node.raw(&closing("GET /public", &[])).await), "nobody by none");
+    let private = timeless(&node.raw(&closing("GET /private", &[])).await);
+    let nothing = timeless(&node.raw(&closing("GET /nothing", &[])).await);
+    assert_eq!(private, nothing);
+    assert!(private.starts_with("HTTP/1.1 404 Not Found\r\nServer: nginx\r\n"), "{private}");
+}
+
+#[tokio::test]
+async fn a_concealed_answer_and_a_wrong_method_are_the_decoys() {
+    let node = Node::new();
+    let nothing = timeless(&node.raw(&closing("GET /nothing", &[])).await);
+    let link = timeless(&node.raw(&closing("GET /alknet/signin/wrong", &[])).await);
+    assert_eq!(link, nothing);
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    for (path, fields) in [("/public", &[][..]), ("/private", &[bearer.as_str()][..])] {
+        let posted = timeless(&node.raw(&closing(&format!("DELETE {path}"), fields)).await);
+        assert_eq!(posted, nothing, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_counts_for_pages_of_the_same_origin() {
+    let node = Node::new();
+    let cookie = format!("Cookie: theme=dark; __Host-alknet={SESSION}");
+    let same = "Origin: https://node.example";
+    let foreign = "Origin: https://evil.example";
+    let site = "Sec-Fetch-Site: cross-site";
+    let sibling = "Sec-Fetch-Site: same-site";
+    for (fields, let_in) in [
+        (&[cookie.as_str()][..], true),
+        (&[&cookie, same], true),
+        (&[&cookie, foreign], false),
+        (&[&cookie, site], false),
+        (&[&cookie, sibling], false),
+        (&["Cookie: __Host-alknet=alk_wrong"], false),
+    ] {
+        let answer = node.raw(&closing("GET /private", fields)).await;
+        assert_eq!(answer.contains("alice by cookie"), let_in, "{fields:?}\n{answer}");
+    }
+    assert_eq!(
+        node.log.refusals(),
+        [
+            "browser session used from another origin",
+            "browser session used from another origin",
+            "browser session used from another origin",
+            "unknown or ended browser session",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_credential_that_does_not_hold_is_none() {
+    let node = Node::new();
+    for (field, reason) in [
+        ("Authorization: Bearer alk_wrong", "unknown bearer token"),
+        ("Authorization: Bearer", "malformed Authorization"),
+        ("Authorization: Concealed k=AA", "malformed Concealed credential"),
+    ] {
+        let answer = timeless(&node.raw(&closing("GET /private", &[field])).await);
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        assert_eq!(node.log.refusals(), [reason]);
+    }
+    let twice = format!("Authorization: Bearer {TOKEN}");
+    let answer = node.raw(&closing("GET /private", &[&twice, &twice])).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_store_that_fails_lets_nobody_in() {
+    let node = Node::new();
+    node.identities.set_broken(true);
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    let answer = node.raw(&closing("GET /private", &[&bearer])).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    assert_eq!(node.log.refusals(), ["the identity store failed"]);
+}
+
+#[tokio::test]
+async fn alt_svc_is_on_every_answer_of_the_older_versions() {
+    let node = Node::with(|builder| builder.alt_svc(4433));
+    for path in ["/public", "/nothing"] {
+        let answer = node.raw(&closing(&format!("GET {path}"), &[])).await;
+        assert!(answer.contains("Alt-Svc: h3=\":4433\"; ma=86400\r\n"), "{answer}");
+    }
+    let client = h3::Client::new(node.connect("h3")).await.unwrap();
+    let request = Request::get("https://node.example/public").body(Bytes::new()).unwrap();
+    let answer = client.request(request).await.unwrap();
+    assert_eq!(answer.headers().get("alt-svc"), None);
+}
