@@ -1,0 +1,161 @@
+//! The handler of `alknet/ssh`.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use alknet_core::{
+    Alpn, Audit, AuthContext, Connection, HandlerError, IdentityProvider, ProtocolHandler,
+};
+use russh::{MethodKind, MethodSet, SshId, server};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use crate::{Account, HostKey, algorithms, transport};
+
+/// Bounds of the SSH server, each with a default that suits a small node.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SshLimits {
+    /// SSH transports in progress on one connection: one per stream.
+    pub transports: usize,
+    /// Open channels of one SSH transport.
+    pub channels: usize,
+    /// How long a login may take, from the first byte.
+    pub login_timeout: Duration,
+    /// How many keys a client may try.
+    pub login_attempts: usize,
+    /// How long processes that were told to hang up get to end before they are killed.
+    pub hangup_grace: Duration,
+    /// How long a client may be silent before it is asked for a sign of life. After three
+    /// that went unanswered its transport is closed.
+    pub keepalive: Duration,
+}
+
+impl Default for SshLimits {
+    fn default() -> Self {
+        Self {
+            transports: 64,
+            channels: 64,
+            login_timeout: Duration::from_secs(30),
+            login_attempts: 6,
+            hangup_grace: Duration::from_secs(5),
+            keepalive: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What an [`SshAdapter`] is made from.
+#[derive(Debug)]
+pub struct SshConfig {
+    /// The key that hosts prove themselves with.
+    pub host_key: HostKey,
+    /// Who has which key.
+    pub identities: Arc<dyn IdentityProvider>,
+    /// Where logins and refusals are recorded.
+    pub audit: Audit,
+    /// Who sessions run as.
+    pub account: Account,
+    /// Bounds.
+    pub limits: SshLimits,
+}
+
+/// The handler of `alknet/ssh`: every stream that the peer opens is one independent SSH
+/// transport.
+#[derive(Debug)]
+pub struct SshAdapter {
+    settings: Arc<Settings>,
+}
+
+/// What all transports of an adapter share.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) russh: Arc<server::Config>,
+    pub(crate) identities: Arc<dyn IdentityProvider>,
+    pub(crate) audit: Audit,
+    pub(crate) account: Account,
+    pub(crate) limits: SshLimits,
+    pub(crate) draining: CancellationToken,
+}
+
+impl SshAdapter {
+    /// A handler with this configuration.
+    pub fn new(config: SshConfig) -> Self {
+        let settings = Settings {
+            russh: Arc::new(russh_config(&config)),
+            identities: config.identities,
+            audit: config.audit,
+            account: config.account,
+            limits: config.limits,
+            draining: CancellationToken::new(),
+        };
+        Self { settings: Arc::new(settings) }
+    }
+}
+
+/// Bytes that a client may send on a channel ahead of its consumer.
+const WINDOW: u32 = 2 * 1024 * 1024;
+/// The largest channel packet, as OpenSSH has it.
+const PACKET: u32 = 32 * 1024;
+
+fn russh_config(config: &SshConfig) -> server::Config {
+    let mut methods = MethodSet::empty();
+    methods.push(MethodKind::PublicKey);
+    server::Config {
+        server_id: SshId::Standard(Cow::Borrowed("SSH-2.0-alknet")),
+        methods,
+        // A rejection sleeps in the session loop. Guesses cost as much as they should
+        // without it: attempts are few, and a key cannot be guessed.
+        auth_rejection_time: Duration::ZERO,
+        auth_rejection_time_initial: None,
+        keys: vec![config.host_key.key().clone()],
+        certificates: vec![config.host_key.certificate().clone()],
+        preferred: algorithms::preferred(),
+        max_auth_attempts: config.limits.login_attempts,
+        window_size: WINDOW,
+        maximum_packet_size: PACKET,
+        inactivity_timeout: None,
+        keepalive_interval: Some(config.limits.keepalive),
+        keepalive_max: 3,
+        ..server::Config::default()
+    }
+}
+
+impl ProtocolHandler for SshAdapter {
+    fn name(&self) -> &'static str {
+        "ssh"
+    }
+
+    fn alpns(&self) -> Vec<Alpn> {
+        Vec::from_iter(Alpn::service("ssh"))
+    }
+
+    async fn handle(&self, connection: Connection, auth: AuthContext) -> Result<(), HandlerError> {
+        let mut transports = JoinSet::new();
+        let limit = self.settings.limits.transports;
+        loop {
+            tokio::select! {
+                stream = connection.accept_bi(), if transports.len() < limit => {
+                    let Ok(stream) = stream else { break };
+                    let span = tracing::debug_span!("ssh", stream = stream.id());
+                    let transport = transport::serve(self.settings.clone(), stream, auth.clone());
+                    transports.spawn(transport.instrument(span));
+                }
+                Some(ended) = transports.join_next() => log_panic(ended),
+            }
+        }
+        while let Some(ended) = transports.join_next().await {
+            log_panic(ended);
+        }
+        Ok(())
+    }
+
+    async fn shutdown(&self) {
+        self.settings.draining.cancel();
+    }
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "an SSH transport panicked");
+    }
+}

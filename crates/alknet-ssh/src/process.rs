@@ -1,0 +1,98 @@
+//! A child process and its process group.
+
+use std::{
+    io,
+    process::{ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use tokio::{
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::sys;
+
+/// How often a group that was told to hang up is looked at.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A running child that leads a process group. When it is dropped before it has exited, its
+/// group is killed.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    group: Pid,
+}
+
+/// The parent's ends of a child's pipes.
+#[derive(Debug)]
+pub(crate) struct Pipes {
+    pub(crate) stdin: Option<ChildStdin>,
+    pub(crate) stdout: Option<ChildStdout>,
+    pub(crate) stderr: Option<ChildStderr>,
+}
+
+impl Process {
+    /// Starts a command with pipes.
+    pub(crate) fn with_pipes(mut command: Command) -> io::Result<(Self, Pipes)> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = Self::spawn(command, false)?;
+        let child = &mut process.child;
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        Ok((process, Pipes { stdin, stdout, stderr }))
+    }
+
+    /// Starts a command whose standard streams already are a terminal.
+    pub(crate) fn on_terminal(command: Command) -> io::Result<Self> {
+        Self::spawn(command, true)
+    }
+
+    fn spawn(mut command: Command, terminal: bool) -> io::Result<Self> {
+        sys::isolate(&mut command, terminal);
+        let child = command.spawn()?;
+        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        Ok(Self { child, group: group.ok_or(io::ErrorKind::NotFound)? })
+    }
+
+    /// Waits for the leader of the group to exit. Cancel safe.
+    pub(crate) async fn exited(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Signals the group while its leader runs: later the number may be another's.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if self.child.id().is_some()
+            && let Err(error) = kill_process_group(self.group, signal)
+        {
+            tracing::debug!(%error, "a process group could not be signalled");
+        }
+    }
+
+    /// Tells the group to hang up and kills what is left of it after `grace`.
+    pub(crate) async fn hang_up(mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        self.signal(Signal::HUP);
+        // A stopped process sees the hangup only when it is continued.
+        self.signal(Signal::CONT);
+        if timeout(grace, self.exited()).await.is_err() {
+            self.signal(Signal::KILL);
+            let _ = self.exited().await;
+            return;
+        }
+        // The members that are left keep the group's number theirs.
+        while test_kill_process_group(self.group).is_ok() {
+            if Instant::now() >= deadline {
+                let _ = kill_process_group(self.group, Signal::KILL);
+                return;
+            }
+            sleep(POLL).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}

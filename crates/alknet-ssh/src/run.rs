@@ -1,0 +1,243 @@
+//! A program on a channel, from its start to the channel's end.
+
+use std::{
+    future::{Future, pending},
+    io,
+    os::unix::process::ExitStatusExt as _,
+    pin::pin,
+    process::ExitStatus,
+    time::Duration,
+};
+
+use bytes::BytesMut;
+use russh::{
+    Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf,
+    server::{Handle, Msg},
+};
+use rustix::process::Signal;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::mpsc,
+    time::sleep,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    process::{Pipes, Process},
+    queue::Backlog,
+    signal,
+    terminal::Terminal,
+};
+
+/// How much of a program's output is read at once.
+const READ: usize = 64 * 1024;
+/// The number of the standard error stream (RFC 4254, section 5.2).
+const STDERR: u32 = 1;
+/// The exit status of a program whose own could not be had.
+const UNKNOWN: u32 = 255;
+/// How long a terminal must be silent for its output to be over, once its program has
+/// exited and others keep it open.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// A started program and the channel it belongs to.
+pub(crate) struct Run {
+    pub(crate) process: Process,
+    pub(crate) output: Output,
+    pub(crate) channel: Channel<Msg>,
+    pub(crate) handle: Handle,
+    pub(crate) signals: mpsc::Receiver<Signal>,
+    /// Cancelled when the channel is closed or its transport is gone, and by the end of
+    /// this run.
+    pub(crate) gone: CancellationToken,
+    pub(crate) backlog: Backlog,
+    pub(crate) grace: Duration,
+}
+
+/// How a program talks to its client.
+pub(crate) enum Output {
+    /// Over three pipes.
+    Pipes(Pipes),
+    /// Over a terminal.
+    Terminal(Terminal),
+}
+
+impl Run {
+    /// Serves the program until it has exited and all of its output is sent. When the
+    /// channel goes first, the program is told to hang up.
+    pub(crate) async fn to_end(self) {
+        let Self { mut process, output, channel, handle, signals, gone, backlog, grace } = self;
+        let _gone = gone.clone().drop_guard();
+        let (read, write) = channel.split();
+        let wire = Wire { write, handle, backlog };
+        let served = async {
+            let status = match output {
+                Output::Pipes(pipes) => wire.pipes(&mut process, pipes, read, signals).await,
+                Output::Terminal(terminal) => {
+                    wire.terminal(&mut process, terminal, read, signals).await
+                }
+            };
+            wire.report(status).await;
+        };
+        let ended = tokio::select! {
+            () = served => true,
+            () = gone.cancelled() => false,
+        };
+        if !ended {
+            process.hang_up(grace).await;
+        }
+    }
+}
+
+/// The sending side of a channel.
+struct Wire {
+    write: ChannelWriteHalf<Msg>,
+    handle: Handle,
+    backlog: Backlog,
+}
+
+impl Wire {
+    /// Serves a program with pipes. As with OpenSSH the output ends when nobody has the
+    /// pipes open any more, which may be after the program itself has exited.
+    async fn pipes(
+        &self,
+        process: &mut Process,
+        pipes: Pipes,
+        read: ChannelReadHalf,
+        signals: mpsc::Receiver<Signal>,
+    ) -> io::Result<ExitStatus> {
+        let Pipes { stdin, stdout, stderr } = pipes;
+        let output = async {
+            tokio::join!(
+                self.forward(stdout, None, pending()),
+                self.forward(stderr, Some(STDERR), pending())
+            );
+            let _ = self.write.eof().await;
+        };
+        let exited = CancellationToken::new();
+        supervise(process, &exited, signals, output, feed(read, stdin, AtEof::Close)).await
+    }
+
+    /// Serves a program on a terminal. Its output ends with the program: what stays behind
+    /// in the background does not keep the channel open.
+    async fn terminal(
+        &self,
+        process: &mut Process,
+        terminal: Terminal,
+        read: ChannelReadHalf,
+        signals: mpsc::Receiver<Signal>,
+    ) -> io::Result<ExitStatus> {
+        let exited = CancellationToken::new();
+        let output = async {
+            self.forward(Some(terminal.clone()), None, exited.cancelled()).await;
+            let _ = self.write.eof().await;
+        };
+        let input = feed(read, Some(terminal.clone()), AtEof::Ignore);
+        supervise(process, &exited, signals, output, input).await
+    }
+
+    /// Sends what a program writes, as fast as the channel takes it.
+    async fn forward(
+        &self,
+        source: Option<impl AsyncRead + Unpin>,
+        stream: Option<u32>,
+        exited: impl Future<Output = ()>,
+    ) {
+        let Some(mut source) = source else { return };
+        let mut exited = pin!(exited);
+        let mut over = false;
+        let mut buffer = BytesMut::new();
+        loop {
+            self.backlog.ready().await;
+            if buffer.capacity() < READ / 2 {
+                buffer.reserve(READ);
+            }
+            let read = tokio::select! {
+                biased;
+                read = source.read_buf(&mut buffer) => read,
+                () = &mut exited, if !over => {
+                    over = true;
+                    continue;
+                }
+                () = sleep(SILENCE), if over => return,
+            };
+            if !matches!(read, Ok(1..)) {
+                return;
+            }
+            let data = buffer.split().freeze();
+            let sent = match stream {
+                None => self.write.data_bytes(data).await,
+                Some(stream) => self.write.extended_data_bytes(stream, data).await,
+            };
+            if sent.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Tells how the program ended and closes the channel.
+    async fn report(&self, status: io::Result<ExitStatus>) {
+        let told = status.as_ref().ok().and_then(|status| Some((status, status.signal()?)));
+        if let Some((status, number)) = told {
+            let (name, core, none) = (signal::to_wire(number), status.core_dumped(), String::new());
+            let id = self.write.id();
+            let _ = self.handle.exit_signal_request(id, name, core, none.clone(), none).await;
+        } else {
+            let code = status.ok().and_then(|status| u32::try_from(status.code()?).ok());
+            let _ = self.write.exit_status(code.unwrap_or(UNKNOWN)).await;
+        }
+        let _ = self.write.close().await;
+    }
+}
+
+/// Runs the flows of a program until it has exited and its output has ended.
+async fn supervise(
+    process: &mut Process,
+    exited: &CancellationToken,
+    mut signals: mpsc::Receiver<Signal>,
+    output: impl Future<Output = ()>,
+    input: impl Future<Output = ()>,
+) -> io::Result<ExitStatus> {
+    let (mut output, mut input) = (pin!(output), pin!(input));
+    let (mut sent, mut fed) = (false, false);
+    let mut status = None;
+    loop {
+        tokio::select! {
+            ended = process.exited(), if status.is_none() => {
+                status = Some(ended);
+                exited.cancel();
+            }
+            () = &mut output, if !sent => sent = true,
+            () = &mut input, if !fed => fed = true,
+            Some(signal) = signals.recv() => process.signal(signal),
+        }
+        if sent && let Some(status) = status.take() {
+            return status;
+        }
+    }
+}
+
+/// What the end of the client's input means to the program.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AtEof {
+    Close,
+    /// A terminal has no end that could be closed on its own.
+    Ignore,
+}
+
+/// Gives a program what the client sends. Input that the program does not want any more is
+/// dropped, so that a client that goes on sending still gets the output.
+async fn feed(mut read: ChannelReadHalf, mut sink: Option<impl AsyncWrite + Unpin>, eof: AtEof) {
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => {
+                if let Some(open) = &mut sink
+                    && open.write_all(&data).await.is_err()
+                {
+                    sink = None;
+                }
+            }
+            ChannelMsg::Eof if eof == AtEof::Close => sink = None,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! One SSH transport over one stream, from its first byte to the end of its processes.
+
+use std::{convert::Infallible, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use alknet_core::{AuthContext, SendStream, Stream};
+use russh::{Disconnect, server};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    auth::{Login, Refusal},
+    chunks::Chunks,
+    client::Client,
+    handler::Settings,
+    queue::{self, Backlog, Drain},
+    tasks::Tasks,
+};
+
+/// The most that waits to be written: see [`queue`].
+const QUEUE: usize = 64 * 1024 * 1024;
+/// How long the peer has to take what is left once the transport is shut down, and to close
+/// its own end.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Serves one transport. Its processes have ended when this returns; when it is dropped,
+/// they are killed.
+pub(crate) async fn serve(settings: Arc<Settings>, stream: Stream, auth: AuthContext) {
+    let (send, recv) = stream.split();
+    let (stream, drain, backlog) = queue::queued(Chunks::new(recv), send, QUEUE);
+    let login = Login::new(settings.clone(), auth.clone());
+    let link = Link {
+        settings: settings.clone(),
+        peer: auth.remote_addr,
+        backlog,
+        authenticated: CancellationToken::new(),
+        gone: CancellationToken::new(),
+        tasks: Tasks::default(),
+    };
+    let _kill = link.tasks.abort_on_drop();
+    let client = Client::new(link.clone(), Login::new(settings.clone(), auth));
+    let ended = tokio::select! {
+        ended = session(&link, stream, client) => ended,
+        never = write(drain) => match never {},
+        never = deadlines(&link, &login) => match never {},
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "the SSH transport ended");
+    }
+    link.gone.cancel();
+    link.tasks.ended().await;
+}
+
+/// What the parts of a transport share.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) backlog: Backlog,
+    /// Cancelled once somebody has logged in.
+    pub(crate) authenticated: CancellationToken,
+    /// Cancelled when the transport is over: its processes have to end.
+    pub(crate) gone: CancellationToken,
+    pub(crate) tasks: Tasks,
+}
+
+impl Link {
+    /// Where the client comes from, in the variables that shells look for.
+    pub(crate) fn origin(&self) -> Vec<(&'static str, String)> {
+        let Some(peer) = self.peer else { return Vec::new() };
+        let client = format!("{} {}", peer.ip().to_canonical(), peer.port());
+        // As OpenSSH writes it when it does not know its own address.
+        let connection = format!("{client} UNKNOWN 65535");
+        vec![("SSH_CLIENT", format!("{client} 65535")), ("SSH_CONNECTION", connection)]
+    }
+}
+
+async fn session(
+    link: &Link,
+    stream: queue::QueuedWriter<Chunks>,
+    client: Client,
+) -> Result<(), russh::Error> {
+    let session = server::run_stream(link.settings.russh.clone(), stream, client).await?;
+    let handle = session.handle();
+    tokio::select! {
+        ended = session => ended,
+        never = farewell(link, handle) => match never {},
+    }
+}
+
+/// Says goodbye once the node is shutting down and the last process has ended.
+async fn farewell(link: &Link, handle: server::Handle) -> Infallible {
+    link.settings.draining.cancelled().await;
+    link.tasks.idle().await;
+    let reason = String::from("the node is shutting down");
+    let _ = handle.disconnect(Disconnect::ByApplication, reason, String::new()).await;
+    pending().await
+}
+
+async fn write(drain: Drain<SendStream>) -> Infallible {
+    if let Err(error) = drain.run().await {
+        tracing::debug!(%error, "the stream of an SSH transport failed");
+    }
+    pending().await
+}
+
+/// Ends a transport whose client does not log in, or does not go away.
+async fn deadlines(link: &Link, login: &Login) -> Infallible {
+    let timeout = link.settings.limits.login_timeout;
+    tokio::select! {
+        () = link.authenticated.cancelled() => {}
+        () = link.backlog.closing() => {}
+        () = sleep(timeout) => {
+            login.refused(None, Refusal::TooLate(timeout.as_secs()));
+            link.backlog.end(io::ErrorKind::TimedOut);
+        }
+    }
+    link.backlog.closing().await;
+    sleep(LINGER).await;
+    link.backlog.end(io::ErrorKind::TimedOut);
+    pending().await
+}

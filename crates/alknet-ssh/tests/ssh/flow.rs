@@ -1,0 +1,124 @@
+//! Many bytes, slow readers, peers that do not play fair.
+
+use bytes::Bytes;
+use russh::{ChannelMsg, ChannelReadHalf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use crate::node::{Node, outcome, run, soon};
+
+const MIB: usize = 1024 * 1024;
+
+/// More than the window of either side holds.
+const BULK: usize = 64 * MIB;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bulk_goes_both_ways_at_once() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "cat").await.unwrap();
+    let (mut read, write) = channel.split();
+    let send = async {
+        write.data_bytes(Bytes::from(vec![7; BULK])).await.unwrap();
+        write.eof().await.unwrap();
+    };
+    let ((), received) = soon("the echo", async { tokio::join!(send, count(&mut read)) }).await;
+    assert_eq!(received, BULK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_nobody_reads_does_not_stop_another() {
+    let node = Node::new();
+    let client = node.session().await;
+    let stalled = client.channel_open_session().await.unwrap();
+    stalled.exec(true, "head -c 64M /dev/zero").await.unwrap();
+    let (mut stalled, _write) = stalled.split();
+    let busy = soon("the busy channel", run(&client, "head -c 64M /dev/zero")).await;
+    assert_eq!((busy.stdout.len(), busy.status), (BULK, Some(0)));
+    assert_eq!(soon("the stalled channel", count(&mut stalled)).await, BULK);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_reads_nothing_does_not_stop_another() {
+    let node = Node::new();
+    let client = node.session().await;
+    let stalled = client.channel_open_session().await.unwrap();
+    stalled.exec(true, "read line <go; wc -c").await.unwrap();
+    let fifo = run(&client, "mkfifo go.new; mv go.new go").await;
+    assert_eq!(fifo.status, Some(0));
+    let (mut stalled, write) = stalled.split();
+    let send = async {
+        write.data_bytes(Bytes::from(vec![7; BULK])).await.unwrap();
+        write.eof().await.unwrap();
+    };
+    let others = async {
+        let busy = run(&client, "head -c 64M /dev/zero").await;
+        assert_eq!((busy.stdout.len(), busy.status), (BULK, Some(0)));
+        assert_eq!(run(&client, "echo go >go").await.status, Some(0));
+        outcome(&mut stalled).await
+    };
+    let both = async { tokio::join!(send, others) };
+    let ((), outcome) = soon("both channels", both).await;
+    assert_eq!(outcome.text(), format!("{BULK}\n"));
+}
+
+async fn count(read: &mut ChannelReadHalf) -> usize {
+    let mut received = 0;
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => received += data.len(),
+            ChannelMsg::Eof | ChannelMsg::Close => break,
+            _ => {}
+        }
+    }
+    received
+}
+
+#[tokio::test]
+async fn twenty_sessions_at_once() {
+    let node = Node::new();
+    let mut sessions = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let client = node.session().await;
+        sessions.spawn(async move {
+            let outcome = run(&client, &format!("head -c 1M /dev/zero; exit {number}")).await;
+            assert_eq!((outcome.stdout.len(), outcome.status), (MIB, Some(number)));
+        });
+    }
+    soon("the sessions", sessions.join_all()).await;
+}
+
+#[tokio::test]
+async fn garbage_ends_the_transport_alone() {
+    let node = Node::new();
+    let connection = node.connect();
+    for garbage in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        b"SSH-2.0-x\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        b"SSH-2.0-x\r\n\0\0\0\x0c\x0a\x14aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        &[0; 4096],
+        b"",
+    ] {
+        let mut stream = connection.open_bi().await.unwrap();
+        stream.write_all(garbage).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        drop(soon("the end", stream.read_to_end(&mut answer)).await);
+    }
+    let mut client = node.client_on(connection).await;
+    assert!(node.log_in(&mut client, node.user("alice", &["ssh"])).await);
+    assert_eq!(run(&client, "true").await.status, Some(0));
+}
+
+#[tokio::test]
+async fn a_flood_of_requests_ends_the_transport() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    let flood = async {
+        let value = "x".repeat(8192);
+        while channel.set_env(false, "LC_ALL", value.as_str()).await.is_ok() {}
+    };
+    soon("the end of the flood", flood).await;
+    assert!(client.is_closed());
+}

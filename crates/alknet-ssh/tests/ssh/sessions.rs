@@ -1,0 +1,419 @@
+//! What programs get, give and see.
+
+use std::{fs, path::Path, time::Duration};
+
+use russh::{ChannelMsg, Pty, Sig, client::Handle};
+use tokio::time::sleep;
+
+use crate::node::{Node, Outcome, Trust, outcome, run, soon};
+
+#[tokio::test]
+async fn output_errors_and_status_come_back() {
+    let node = Node::new();
+    let client = node.session().await;
+    let outcome = run(&client, "echo out; echo err >&2; exit 7").await;
+    assert_eq!(outcome.text(), "out\n");
+    assert_eq!(outcome.stderr, b"err\n");
+    assert_eq!(outcome.status, Some(7));
+    assert!(outcome.ordered);
+}
+
+#[tokio::test]
+async fn a_signal_that_ends_a_program_is_named() {
+    let node = Node::new();
+    let client = node.session().await;
+    let killed = run(&client, "kill -KILL $$").await;
+    assert!(matches!(killed.signal, Some(Sig::KILL)), "{killed:?}");
+    assert_eq!(killed.status, None);
+    let other = run(&client, "kill -XCPU $$").await;
+    assert!(matches!(other.signal, Some(Sig::Custom(name)) if name == "SIG@openssh.com"));
+}
+
+#[tokio::test]
+async fn input_reaches_the_program_and_ends() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "cat; echo end").await.unwrap();
+    let (mut read, write) = channel.split();
+    write.data_bytes("some input\n").await.unwrap();
+    write.eof().await.unwrap();
+    assert_eq!(outcome(&mut read).await.text(), "some input\nend\n");
+}
+
+#[tokio::test]
+async fn a_program_may_leave_its_input_unread() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "exec <&-; sleep 0.1; echo done").await.unwrap();
+    let (mut read, write) = channel.split();
+    let send = write.data_bytes(vec![0; 8 * 1024 * 1024]);
+    let (_, outcome) = tokio::join!(send, outcome(&mut read));
+    assert_eq!((outcome.text(), outcome.status), ("done\n", Some(0)));
+}
+
+#[tokio::test]
+async fn the_environment_is_clean() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    for (name, value) in [
+        ("LANG", "C.UTF-8"),
+        ("LC_TIME", "C"),
+        ("COLORTERM", "truecolor"),
+        ("LD_PRELOAD", "/tmp/evil.so"),
+        ("PATH", "/tmp"),
+        ("LC_X=Y", "1"),
+    ] {
+        channel.set_env(false, name, value).await.unwrap();
+    }
+    channel.exec(true, "/usr/bin/env -0; pwd").await.unwrap();
+    let outcome = outcome(&mut channel.split().0).await;
+    let mut lines: Vec<&str> = outcome.text().trim_end().split('\0').collect();
+    assert_eq!(lines.pop(), node.home().to_str());
+    let names = |line: &&str| line.split('=').next().unwrap().to_string();
+    let mut names: Vec<String> = lines.iter().map(names).collect();
+    names.sort();
+    // `PWD`, `SHLVL` and `_` are the shell's own.
+    assert_eq!(
+        names,
+        [
+            "COLORTERM", "HOME", "LANG", "LC_TIME", "LOGNAME", "PATH", "PWD", "SHELL", "SHLVL",
+            "SSH_CLIENT", "SSH_CONNECTION", "USER", "_",
+        ]
+    );
+    assert!(lines.contains(&"SSH_CLIENT=192.0.2.1 4711 65535"));
+    assert!(!outcome.text().contains("PATH=/tmp\0"));
+}
+
+#[tokio::test]
+async fn the_shell_is_a_login_shell() {
+    let node = Node::new();
+    fs::write(node.file(".bash_profile"), "echo profile\n").unwrap();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    channel.request_shell(true).await.unwrap();
+    let (mut read, write) = channel.split();
+    write.data_bytes("echo $0; exit 3\n").await.unwrap();
+    let outcome = outcome(&mut read).await;
+    assert_eq!((outcome.text(), outcome.status), ("profile\n-bash\n", Some(3)));
+}
+
+#[tokio::test]
+async fn a_terminal_has_size_type_and_modes() {
+    let node = Node::new();
+    let client = node.session().await;
+    let modes = [(Pty::ECHO, 0), (Pty::VERASE, 8), (Pty::ONLCR, 0), (Pty::VINTR, 255)];
+    let script = "tty; stty size; echo $TERM; stty -a";
+    let outcome = on_terminal(&client, script, &modes).await;
+    let mut lines = outcome.text().lines();
+    assert!(lines.next().unwrap().starts_with("/dev/pts/"));
+    assert_eq!(lines.next(), Some("24 80"));
+    assert_eq!(lines.next(), Some("xterm-256color"));
+    let settings = lines.collect::<Vec<_>>().join(" ");
+    for setting in [" -echo ", "erase = ^H;", " -onlcr ", "intr = <undef>;", " icanon "] {
+        assert!(settings.contains(setting), "{setting}: {settings}");
+    }
+}
+
+/// Runs a script on a terminal of 24 lines and 80 columns.
+async fn on_terminal(client: &Handle<Trust>, script: &str, modes: &[(Pty, u32)]) -> Outcome {
+    let channel = client.channel_open_session().await.unwrap();
+    channel.request_pty(true, "xterm-256color", 80, 24, 0, 0, modes).await.unwrap();
+    channel.exec(true, script).await.unwrap();
+    outcome(&mut channel.split().0).await
+}
+
+#[tokio::test]
+async fn a_resize_reaches_the_program() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
+    let script = "trap 'stty size; exit' WINCH; echo ready; while :; do sleep 0.05; done";
+    channel.exec(true, script).await.unwrap();
+    let (mut read, write) = channel.split();
+    wait_for(&mut read, "ready").await;
+    write.window_change(132, 43, 0, 0).await.unwrap();
+    assert_eq!(outcome(&mut read).await.text().trim(), "43 132");
+}
+
+#[tokio::test]
+async fn control_characters_interrupt_on_a_terminal() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
+    channel.exec(true, "echo ready; exec sleep 1000").await.unwrap();
+    let (mut read, write) = channel.split();
+    wait_for(&mut read, "ready").await;
+    write.data_bytes("\x03").await.unwrap();
+    assert!(matches!(outcome(&mut read).await.signal, Some(Sig::INT)));
+}
+
+#[tokio::test]
+async fn signals_reach_the_process_group() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    let script = "trap 'echo caught; wait; exit 4' USR1; (trap 'exit 0' USR1; echo ready; \
+                  while :; do sleep 0.05; done) & wait";
+    channel.exec(true, script).await.unwrap();
+    let (mut read, write) = channel.split();
+    wait_for(&mut read, "ready").await;
+    write.signal(Sig::USR1).await.unwrap();
+    let outcome = outcome(&mut read).await;
+    assert_eq!((outcome.text(), outcome.status), ("caught\n", Some(4)));
+}
+
+#[tokio::test]
+async fn the_node_s_signal_dispositions_are_not_inherited() {
+    let node = Node::new();
+    let client = node.session().await;
+    let outcome = run(&client, "grep -E 'Sig(Blk|Ign)' /proc/self/status").await;
+    assert_eq!(outcome.text(), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+}
+
+#[tokio::test]
+async fn a_program_leads_a_session_without_the_node_s_terminal() {
+    let node = Node::new();
+    let client = node.session().await;
+    let outcome = run(&client, "ps -o pid=,pgid=,sid=,tty= -p $$").await;
+    let fields: Vec<&str> = outcome.text().split_whitespace().collect();
+    assert_eq!(fields, [fields[0], fields[0], fields[0], "?"]);
+}
+
+#[tokio::test]
+async fn all_of_a_large_output_comes_before_the_end() {
+    let node = Node::new();
+    let client = node.session().await;
+    let script = "head -c 20000000 /dev/zero; head -c 1000000 /dev/zero >&2; exit 5";
+    let outcome = run(&client, script).await;
+    assert_eq!((outcome.stdout.len(), outcome.stderr.len()), (20_000_000, 1_000_000));
+    assert_eq!(outcome.status, Some(5));
+    assert!(outcome.ordered);
+}
+
+#[tokio::test]
+async fn all_of_a_terminal_s_output_comes_before_the_end() {
+    let node = Node::new();
+    let client = node.session().await;
+    let outcome = on_terminal(&client, "seq 100000; exit 5", &[(Pty::OPOST, 0)]).await;
+    assert_eq!(outcome.text().lines().count(), 100_000);
+    assert_eq!(outcome.status, Some(5));
+}
+
+#[tokio::test]
+async fn pipes_that_are_held_keep_the_channel_open() {
+    let node = Node::new();
+    let client = node.session().await;
+    let outcome = run(&client, "(sleep 0.3; echo late) & echo early").await;
+    assert_eq!((outcome.text(), outcome.status), ("early\nlate\n", Some(0)));
+}
+
+#[tokio::test]
+async fn a_terminal_that_is_held_does_not() {
+    let node = Node::new();
+    let client = node.session().await;
+    let outcome = on_terminal(&client, "trap '' HUP; sleep 1000 & echo $!; exit 2", &[]).await;
+    assert_eq!(outcome.status, Some(2));
+    let left: i32 = outcome.text().trim().parse().unwrap();
+    let left = rustix::process::Pid::from_raw(left).unwrap();
+    rustix::process::kill_process(left, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn closing_the_channel_ends_the_process_group() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    let pids = start_two(&node, &channel, "").await;
+    channel.close().await.unwrap();
+    gone(&pids).await;
+    assert_eq!(run(&client, "true").await.status, Some(0), "the transport goes on");
+}
+
+#[tokio::test]
+async fn closing_the_channel_ends_what_runs_on_its_terminal() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
+    let pids = start_two(&node, &channel, "").await;
+    channel.close().await.unwrap();
+    gone(&pids).await;
+}
+
+#[tokio::test]
+async fn the_end_of_the_connection_ends_the_process_group() {
+    let node = Node::new();
+    let connection = node.connect();
+    let mut client = node.client_on(connection.clone()).await;
+    assert!(node.log_in(&mut client, node.user("alice", &["ssh"])).await);
+    let channel = client.channel_open_session().await.unwrap();
+    let pids = start_two(&node, &channel, "").await;
+    connection.close(alknet_core::Code::CANCELLED, "");
+    gone(&pids).await;
+}
+
+#[tokio::test]
+async fn who_ignores_the_hangup_is_killed() {
+    let node = Node::with_limits(|limits| limits.hangup_grace = Duration::from_millis(200));
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    let pids = start_two(&node, &channel, "trap '' HUP;").await;
+    channel.close().await.unwrap();
+    gone(&pids).await;
+}
+
+#[tokio::test]
+async fn dropping_the_handler_kills() {
+    let node = Node::with_limits(|limits| limits.hangup_grace = Duration::from_secs(3600));
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    let pids = start_two(&node, &channel, "trap '' HUP;").await;
+    assert_eq!(node.dispatcher.shutdown(Duration::ZERO).await, 1);
+    gone(&pids).await;
+}
+
+/// Starts a program that starts another in its group; gives the ids of both. The ids go
+/// through a file, so that nothing of the output is in the way.
+async fn start_two(
+    node: &Node,
+    channel: &russh::Channel<russh::client::Msg>,
+    prepare: &str,
+) -> [String; 2] {
+    let script = format!("{prepare} sleep 1000 & echo $$ $! >pids.new; mv pids.new pids; wait");
+    channel.exec(true, script).await.unwrap();
+    soon("the program", appears(&node.file("pids"))).await;
+    let pids = fs::read_to_string(node.file("pids")).unwrap();
+    let mut pids = pids.split_whitespace().map(String::from);
+    let pids = [pids.next().unwrap(), pids.next().unwrap()];
+    assert!(pids.iter().all(|pid| runs(pid)));
+    pids
+}
+
+async fn gone(pids: &[String]) {
+    let ended = async {
+        while pids.iter().any(|pid| runs(pid)) {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("the end of the processes", ended).await;
+}
+
+/// Whether a process runs: one that only waits for its parent to take note does not.
+fn runs(pid: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap().starts_with(" Z"))
+}
+
+async fn appears(path: &Path) {
+    while !path.exists() {
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn wait_for(read: &mut russh::ChannelReadHalf, text: &str) {
+    let mut seen = Vec::new();
+    let reading = async {
+        while let Some(message) = read.wait().await {
+            if let ChannelMsg::Data { data } = message {
+                seen.extend_from_slice(&data);
+                if String::from_utf8_lossy(&seen).contains(text) {
+                    return;
+                }
+            }
+        }
+        panic!("the program ended early: {}", String::from_utf8_lossy(&seen));
+    };
+    soon(text, reading).await;
+}
+
+#[tokio::test]
+async fn a_channel_runs_one_program() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "sleep 1000").await.unwrap();
+    channel.exec(true, "echo second").await.unwrap();
+    let (mut read, write) = channel.split();
+    assert!(outcome(&mut read).await.refused);
+    write.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_refused() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    channel.request_subsystem(true, "sftp").await.unwrap();
+    assert!(outcome(&mut channel.split().0).await.refused);
+    let channel = client.channel_open_session().await.unwrap();
+    channel.request_x11(true, false, "MIT-MAGIC-COOKIE-1", "00", 0).await.unwrap();
+    assert!(outcome(&mut channel.split().0).await.refused);
+    let channel = client.channel_open_session().await.unwrap();
+    channel.agent_forward(true).await.unwrap();
+    assert!(outcome(&mut channel.split().0).await.refused);
+    let channel = client.channel_open_session().await.unwrap();
+    channel.request_pty(true, "bad\nterm", 80, 24, 0, 0, &[]).await.unwrap();
+    assert!(outcome(&mut channel.split().0).await.refused);
+    assert!(client.channel_open_direct_tcpip("localhost", 22, "localhost", 1).await.is_err());
+    assert!(client.channel_open_direct_streamlocal("/run/x").await.is_err());
+    assert!(client.tcpip_forward("localhost", 0).await.is_err());
+    assert_eq!(run(&client, "true").await.status, Some(0));
+}
+
+#[tokio::test]
+async fn channels_are_limited_and_places_come_back() {
+    let node = Node::with_limits(|limits| limits.channels = 2);
+    let client = node.session().await;
+    for _ in 0..5 {
+        assert_eq!(run(&client, "true").await.status, Some(0));
+    }
+    let first = client.channel_open_session().await.unwrap();
+    let second = client.channel_open_session().await.unwrap();
+    assert!(client.channel_open_session().await.is_err());
+    first.close().await.unwrap();
+    second.exec(true, "true").await.unwrap();
+    assert_eq!(outcome(&mut second.split().0).await.status, Some(0));
+    assert_eq!(run(&client, "true").await.status, Some(0));
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_programs_and_then_says_goodbye() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "echo ready; read line; echo got $line").await.unwrap();
+    let (mut read, write) = channel.split();
+    wait_for(&mut read, "ready").await;
+    let shutdown = node.dispatcher.shutdown(Duration::from_secs(60));
+    let finish = async {
+        while !node.dispatcher.is_draining() {
+            tokio::task::yield_now().await;
+        }
+        assert!(client.channel_open_session().await.is_err());
+        write.data_bytes("it\n").await.unwrap();
+        outcome(&mut read).await
+    };
+    let (late, outcome) = soon("the shutdown", async { tokio::join!(shutdown, finish) }).await;
+    assert_eq!((late, outcome.text()), (0, "got it\n"));
+}
+
+#[tokio::test]
+async fn every_stream_of_a_connection_is_a_transport_of_its_own() {
+    let node = Node::new();
+    let connection = node.connect();
+    let mut clients = Vec::new();
+    for name in ["alice", "bob", "carol"] {
+        let mut client = node.client_on(connection.clone()).await;
+        assert!(node.log_in(&mut client, node.user(name, &["ssh"])).await);
+        clients.push(client);
+    }
+    drop(clients.remove(0));
+    for client in &clients {
+        assert_eq!(run(client, "echo here").await.text(), "here\n");
+    }
+}
