@@ -1,1 +1,59 @@
-fn main() {}
+//! `alknet`: a self-hostable networking toolkit. This crate assembles the others into one
+//! program and keeps the state: identity, peers, tokens.
+
+mod audit;
+mod authorized_keys;
+mod certificates;
+mod chain;
+mod commands;
+mod config;
+mod connect;
+mod credentials;
+mod failure;
+mod home;
+mod keys;
+mod known_nodes;
+mod node;
+mod output;
+mod peer_key;
+mod stdio;
+mod store;
+mod web;
+
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use clap::Parser as _;
+
+use crate::{commands::Cli, failure::Failure, home::Home};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    log_to_stderr(cli.command.log_level());
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let home = Home::open(cli.home)?;
+        cli.command.run(&home).await
+    });
+    // A read of the terminal cannot be cancelled: the process does not wait for it.
+    runtime.shutdown_background();
+    result
+}
+
+/// Messages go to stderr, so that stdout holds data alone. `ALKNET_LOG` takes the filters
+/// of `tracing-subscriber`.
+fn log_to_stderr(default: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("ALKNET_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}

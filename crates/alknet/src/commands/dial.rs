@@ -1,0 +1,74 @@
+//! `alknet dial`
+
+use std::io;
+
+use alknet_core::{Alpn, Code, NodeId};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{
+    connect::{self, Via},
+    failure::Failure,
+    home::Home,
+    stdio,
+};
+
+/// Join stdin and stdout to one stream of a service
+///
+/// Made for clients that run a program instead of connecting by themselves. The node's
+/// identity is pinned the first time, and a changed one ends with an error.
+///
+/// Examples:
+///   ssh -o ProxyCommand='alknet dial %h ssh' user@example.org
+///   alknet dial example.org:4433 echo < request
+#[derive(Debug, clap::Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Args {
+    /// HOST[:PORT], a saved name, or a node id
+    node: String,
+    /// The service, short (ssh) or in full (alknet/ssh)
+    alpn: String,
+    #[command(flatten)]
+    reach: Reach,
+}
+
+/// How to reach the node.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Reach {
+    /// What carries the connection
+    #[arg(long, value_enum, default_value_t = Via::Auto)]
+    pub(crate) via: Via,
+    /// The identity the node must have; nothing is trusted on first use then
+    #[arg(long, value_name = "ID")]
+    pub(crate) pin: Option<NodeId>,
+}
+
+pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
+    let alpn = Alpn::service(&args.alpn).map_err(|error| Failure::usage(error.to_string()))?;
+    let connected = connect::reach(home, &args.node, args.reach.pin, alpn, args.reach.via).await?;
+    let stream = connected.connection.open_bi().await?;
+    let joined = stdio::join(stream, tokio::io::stdin(), tokio::io::stdout());
+    let outcome = tokio::select! {
+        outcome = joined => outcome,
+        // ssh ends its ProxyCommand so, also after a session that went well. The node must
+        // hear of it: without a close it would keep the session until its idle timeout.
+        () = told_to_end()? => Ok(()),
+    };
+    let code = if outcome.is_ok() { Code::NORMAL } else { Code::CANCELLED };
+    connected.connection.close(code, "");
+    connected.connection.drained().await;
+    Ok(outcome?)
+}
+
+/// Waits for a signal that asks the process to end.
+fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = hangup.recv() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

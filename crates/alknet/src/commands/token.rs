@@ -1,0 +1,184 @@
+//! `alknet token create|list|revoke`.
+
+use std::time::Duration;
+
+use alknet_core::Scopes;
+use clap::Subcommand;
+use serde::Serialize;
+
+use super::{parse_name, parse_scopes};
+use crate::{
+    failure::Failure,
+    home::Home,
+    output,
+    store::{NewToken, OWNER, Store, Token, TokenError},
+};
+
+/// Make, list and revoke bearer tokens
+///
+/// A token admits whoever has it. A change holds at once, also for a node that is running.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  alknet token create --name ci --scope git --expires 30d")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Create(Create),
+    List(List),
+    Revoke(Revoke),
+}
+
+/// Make a token and print it, this once
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  alknet token create --name phone --expires 30d\n  alknet token create --peer alice --scope ssh | ssh laptop alknet login example.org"
+)]
+struct Create {
+    /// What to call it
+    #[arg(long, default_value = "token", value_parser = parse_name)]
+    name: String,
+    /// What it may do: names of services with commas between [default: what its peer may]
+    #[arg(long = "scope", value_name = "SCOPES", value_parser = parse_scopes)]
+    scopes: Option<Scopes>,
+    /// How long it is good for: 90m, 12h, 30d, or never
+    #[arg(long, value_name = "TIME", default_value = "never", value_parser = parse_lifetime)]
+    expires: Lifetime,
+    /// The peer that it stands for
+    #[arg(long, default_value = OWNER)]
+    peer: String,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// List the tokens and the sessions of browsers
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  alknet token list --json")]
+struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// End tokens or sessions at once
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  alknet token revoke 5f2a90c1d3e4")]
+struct Revoke {
+    /// As `alknet token list` shows it
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<String>,
+}
+
+/// `None` is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Lifetime(Option<Duration>);
+
+fn parse_lifetime(text: &str) -> Result<Lifetime, String> {
+    if text == "never" {
+        return Ok(Lifetime(None));
+    }
+    let wrong = || "write a time as 90m, 12h or 30d".to_owned();
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 60 * 60,
+        'd' => 24 * 60 * 60,
+        _ => return Err(wrong()),
+    };
+    let count: u32 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wrong())?;
+    if count == 0 {
+        return Err("a token that has expired is no use".into());
+    }
+    Ok(Lifetime(Some(Duration::from_secs(u64::from(count) * seconds))))
+}
+
+pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
+    let store = Store::open(home).await?;
+    let result = match args.action {
+        Action::Create(args) => create(&args, &store).await,
+        Action::List(args) => list(&args, &store).await,
+        Action::Revoke(args) => revoke(&args, &store).await,
+    };
+    store.close().await;
+    result
+}
+
+#[derive(Serialize)]
+struct Created<'a> {
+    token: &'a str,
+    #[serde(flatten)]
+    about: &'a Token,
+}
+
+async fn create(args: &Create, store: &Store) -> Result<(), Failure> {
+    let new = NewToken {
+        name: &args.name,
+        peer: &args.peer,
+        scopes: args.scopes.as_ref(),
+        lifetime: args.expires.0,
+    };
+    let (secret, about) = store.create_token(new).await.map_err(wrong_token)?;
+    if args.json {
+        output::json(&Created { token: secret.expose(), about: &about })?;
+    } else {
+        output::line(secret.expose())?;
+        output::note(format_args!("made token {}; it is shown this once", about.id))?;
+    }
+    Ok(())
+}
+
+async fn list(args: &List, store: &Store) -> Result<(), Failure> {
+    let tokens = store.tokens().await?;
+    if args.json {
+        output::json(&tokens)?;
+        return Ok(());
+    }
+    let moment = |unix: Option<i64>| unix.map_or_else(|| "never".into(), output::minute);
+    let rows: Vec<_> = tokens
+        .into_iter()
+        .map(|token| {
+            let (expires, used) = (moment(token.expires_at), moment(token.last_used_at));
+            [token.id, token.kind, token.name, token.peer, token.scopes.to_string(), expires, used]
+        })
+        .collect();
+    let heading = ["ID", "KIND", "NAME", "PEER", "SCOPES", "EXPIRES", "LAST USED"];
+    output::table(heading, &rows)?;
+    Ok(())
+}
+
+async fn revoke(args: &Revoke, store: &Store) -> Result<(), Failure> {
+    for id in &args.ids {
+        store.revoke(id).await.map_err(wrong_token)?;
+    }
+    Ok(())
+}
+
+fn wrong_token(error: TokenError) -> Failure {
+    let hint = match &error {
+        TokenError::UnknownPeer(_) => "see alknet peer list",
+        TokenError::Unknown(_) => "see alknet token list",
+        TokenError::Exceeds { .. } => "give the peer more, or the token less",
+        TokenError::Store(_) => return error.into(),
+    };
+    Failure::from(error).hint(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lifetimes_have_units() {
+        let seconds = |text| parse_lifetime(text).unwrap().0.map(|time| time.as_secs());
+        assert_eq!(seconds("90m"), Some(5400));
+        assert_eq!(seconds("30d"), Some(2_592_000));
+        assert_eq!(seconds("never"), None);
+        for bad in ["", "30", "d", "0d", "-1d", "1w", "1dd", "é", "99999999999d"] {
+            assert!(parse_lifetime(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! How a command fails: a chain of causes, what to do about it, an exit code.
+
+use std::{error::Error, fmt::Write as _, io, io::Write as _, process::ExitCode};
+
+use crate::{
+    config::ConfigError,
+    connect::{ConnectError, ReachError},
+    credentials::CredentialsError,
+    home::HomeError,
+    keys::KeyError,
+    known_nodes::KnownNodesError,
+    store::{PeerError, StoreError, TokenError},
+};
+
+/// Ends a command. Any error turns into one with `?`.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    usage: bool,
+    context: Vec<String>,
+    source: Box<dyn Error + Send + Sync>,
+    hints: Vec<String>,
+}
+
+impl Failure {
+    /// The command could not be done: exit code 1.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { usage: false, context: Vec::new(), source: message.into().into(), hints: Vec::new() }
+    }
+
+    /// The command was used wrongly: exit code 2.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self { usage: true, ..Self::new(message) }
+    }
+
+    /// What the user can do about it.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// What was being done when it happened.
+    #[must_use]
+    pub(crate) fn context(mut self, context: impl Into<String>) -> Self {
+        self.context.insert(0, context.into());
+        self
+    }
+
+    /// Prints the failure to stderr; gives the exit code.
+    pub(crate) fn report(&self) -> ExitCode {
+        if !self.is_broken_pipe() {
+            // There is nowhere left to say that stderr is gone.
+            let _ = io::stderr().lock().write_all(self.text().as_bytes());
+        }
+        ExitCode::from(if self.usage { 2 } else { 1 })
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from("error: ");
+        for context in &self.context {
+            let _ = write!(text, "{context}: ");
+        }
+        let _ = write!(text, "{}", self.source);
+        let mut cause = self.source.source();
+        while let Some(error) = cause {
+            // Some libraries print their cause and give it as the source as well.
+            let message = error.to_string();
+            if !text.ends_with(&message) {
+                let _ = write!(text, ": {message}");
+            }
+            cause = error.source();
+        }
+        text.push('\n');
+        for hint in &self.hints {
+            let _ = writeln!(text, "hint: {hint}");
+        }
+        text
+    }
+
+    /// Whoever read our output has gone (`alknet peer list | head -1`): not worth a word.
+    fn is_broken_pipe(&self) -> bool {
+        self.source
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
+impl<E: Error + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        let hints = known_hint(&error).into_iter().collect();
+        Self { usage: false, context: Vec::new(), source: Box::new(error), hints }
+    }
+}
+
+/// The hints that belong to an error wherever it turns up.
+fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<HomeError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<KeyError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<KnownNodesError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<StoreError>() {
+        return error.hint();
+    }
+    if let Some(PeerError::Store(error)) = error.downcast_ref() {
+        return error.hint();
+    }
+    if let Some(TokenError::Store(error)) = error.downcast_ref() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<CredentialsError>() {
+        return error.hint();
+    }
+    reach_hint(error.downcast_ref()?)
+}
+
+fn reach_hint(error: &ReachError) -> Option<String> {
+    let stranger = "somebody may be listening in; if the node was set up anew, remove its lines \
+                    from known_nodes in the state folder";
+    match error {
+        ReachError::KnownNodes(error) => error.hint(),
+        ReachError::Keys(error) => error.hint(),
+        ReachError::Credentials(error) => error.hint(),
+        ReachError::Connect { source: ConnectError::WrongIdentity(_), .. } => Some(stranger.into()),
+        ReachError::Pin(_) | ReachError::Connect { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_and_the_hints_are_printed() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] io::Error);
+        let failure = Failure::from(Outer(io::Error::other("inner")))
+            .context("while testing")
+            .hint("try again");
+        assert_eq!(failure.text(), "error: while testing: outer: inner\nhint: try again\n");
+    }
+}

@@ -1,0 +1,82 @@
+//! Joining this process's input and output to a stream.
+
+use std::io;
+
+use alknet_core::{Code, Stream, StreamReset};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// How much is read at once, in bytes.
+const BUFFER: usize = 256 * 1024;
+
+/// Copies input to the stream and the stream to output until the peer has ended its side.
+/// The end of the input ends only the sending side.
+pub(crate) async fn join(
+    stream: Stream,
+    input: impl AsyncRead + Unpin,
+    output: impl AsyncWrite + Unpin,
+) -> io::Result<()> {
+    let (mut send, mut recv) = stream.split();
+    let up = async {
+        match copy(input, &mut send).await {
+            Ok(()) => send.shutdown().await,
+            // The peer takes no more; what it still has to say is what counts.
+            Err(_) => Ok(()),
+        }
+    };
+    let down = copy(&mut recv, output);
+    tokio::pin!(up, down);
+    tokio::select! {
+        result = &mut down => result,
+        _ = &mut up => down.await,
+    }
+    .or_else(|error| {
+        if StreamReset::code_of(&error) == Some(Code::NORMAL) { Ok(()) } else { Err(error) }
+    })
+}
+
+/// Copies to the end, flushing whenever there is nothing to read: a key press must not wait
+/// for the next one.
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return to.flush().await;
+        }
+        to.write_all(buffer.get(..count).unwrap_or_default()).await?;
+        to.flush().await?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_input_leaves_output_open() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let peer = async {
+            let mut heard = Vec::new();
+            far.read_to_end(&mut heard).await.unwrap();
+            far.write_all(b"answer").await.unwrap();
+            far.shutdown().await.unwrap();
+            heard
+        };
+        let mut output = Vec::new();
+        let (joined, heard) =
+            tokio::join!(join(Stream::from_bistream(near), &b"question"[..], &mut output), peer);
+        joined.unwrap();
+        assert_eq!((heard.as_slice(), output.as_slice()), (&b"question"[..], &b"answer"[..]));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_the_peer_ends_it_though_input_goes_on() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let (input, _held) = tokio::io::duplex(64);
+        far.write_all(b"bye").await.unwrap();
+        far.shutdown().await.unwrap();
+        let mut output = Vec::new();
+        join(Stream::from_bistream(near), input, &mut output).await.unwrap();
+        assert_eq!(output, b"bye");
+    }
+}

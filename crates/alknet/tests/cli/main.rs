@@ -1,0 +1,9 @@
+//! The real binary, as a user runs it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+
+mod commands;
+mod crash;
+mod machine;
+mod prompt;
+mod served;
