@@ -13,6 +13,7 @@ mod failure;
 mod home;
 mod keys;
 mod known_nodes;
+mod links;
 mod node;
 mod output;
 mod peer_key;

@@ -13,6 +13,7 @@ use crate::{
     config::{self, Config, DEFAULT_PORT},
     failure::Failure,
     home::Home,
+    links::Hosts,
     node::{Node, Settings},
     output,
 };
@@ -69,6 +70,8 @@ pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
     // Before the node stands: a signal that comes early must not be lost.
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let node = Node::start(home, settings(args, config)?).await?;
+    let hosts = Hosts::new(&hosts, node.address());
+    hosts.publish(home)?;
     banner::print(&node, &hosts, json).await?;
     let [terminate, interrupt] = &mut signals;
     tokio::select! {

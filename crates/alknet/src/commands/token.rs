@@ -1,4 +1,4 @@
-//! `alknet token create|list|revoke`.
+//! `alknet token create|list|revoke|link`.
 
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use super::{parse_name, parse_scopes};
 use crate::{
     failure::Failure,
     home::Home,
+    keys::Keys,
+    links::Hosts,
     output,
     store::{NewToken, OWNER, Store, Token, TokenError},
 };
@@ -29,6 +31,7 @@ enum Action {
     Create(Create),
     List(List),
     Revoke(Revoke),
+    Link(Link),
 }
 
 /// Make a token and print it, this once
@@ -72,6 +75,17 @@ struct Revoke {
     ids: Vec<String>,
 }
 
+/// Print a new sign-in link for a browser
+///
+/// As `alknet serve` does when it starts: it works once, within 15 minutes, for the owner.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  alknet token link")]
+struct Link {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// `None` is for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lifetime(Option<Duration>);
@@ -102,6 +116,7 @@ pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
         Action::Create(args) => create(&args, &store).await,
         Action::List(args) => list(&args, &store).await,
         Action::Revoke(args) => revoke(&args, &store).await,
+        Action::Link(args) => link(&args, home, &store).await,
     };
     store.close().await;
     result
@@ -165,6 +180,23 @@ fn wrong_token(error: TokenError) -> Failure {
         TokenError::Store(_) => return error.into(),
     };
     Failure::from(error).hint(hint)
+}
+
+async fn link(args: &Link, home: &Home, store: &Store) -> Result<(), Failure> {
+    let none =
+        || Failure::new("no node serves this state folder").hint("start one with `alknet serve`");
+    if home.served_by()?.is_none() {
+        return Err(none());
+    }
+    let listen = home.address()?.ok_or_else(none)?;
+    let hosts = Hosts::of_running(home, listen)?;
+    let links = hosts.sign_in_links(store, Keys::open(home)?.identity()?.id()).await?;
+    if args.json {
+        output::json(&links)?;
+    } else {
+        links.iter().try_for_each(output::line)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -89,3 +89,16 @@ fn login_learns_who_an_unknown_node_is() {
     let address = node.address();
     assert_eq!(known, format!("{address} {id}\nhome {id} {address}\n"));
 }
+
+#[test]
+fn a_new_sign_in_link_is_had_without_a_restart() {
+    let machine = Machine::new();
+    assert!(machine.fails(1, &["token", "link"]).contains("alknet serve"));
+    let mut node = Served::start(&machine);
+    let port = node.address().rsplit(':').next().unwrap().to_owned();
+    let link = machine.ok(&["token", "link"]);
+    assert!(link.starts_with(&format!("https://localhost:{port}/alknet/signin/alk_")), "{link}");
+    assert!(link.ends_with(&format!("#{}", machine.ok(&["id"]))), "{link}");
+    assert_ne!(node.banner["sign_in"][0], link);
+    node.stop();
+}

@@ -1,10 +1,10 @@
 //! What `alknet serve` prints when it stands.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use crate::{failure::Failure, node::Node, output, web::SIGN_IN};
+use crate::{failure::Failure, links::Hosts, node::Node, output};
 
 /// How to reach the node.
 #[derive(Debug, Serialize)]
@@ -17,21 +17,15 @@ struct Banner {
 }
 
 /// Prints how to reach the node; the sign-in link goes nowhere but to this process's stdout.
-pub(super) async fn print(node: &Node, hosts: &[String], json: bool) -> Result<(), Failure> {
-    let listen = node.address();
-    let secret = node.store.create_signin().await?;
-    let hosts = if hosts.is_empty() { reachable(listen) } else { hosts.to_vec() };
-    let authority = |host: &String| format!("{host}:{}", listen.port());
-    let link =
-        |host| format!("https://{}{SIGN_IN}{}#{}", authority(host), secret.expose(), node.id);
-    let host = hosts.first().cloned().unwrap_or_else(|| "localhost".into());
+pub(super) async fn print(node: &Node, hosts: &Hosts, json: bool) -> Result<(), Failure> {
+    let host = hosts.first();
     let banner = Banner {
         node: node.id.to_string(),
-        listen,
-        sign_in: hosts.iter().map(link).collect(),
+        listen: node.address(),
+        sign_in: hosts.sign_in_links(&node.store, node.id).await?,
         ssh: format!(
             "ssh -o ProxyCommand='alknet dial {} ssh' {}@{}",
-            authority(&host),
+            hosts.authority(host),
             node.account,
             host.trim_matches(['[', ']'])
         ),
@@ -56,34 +50,6 @@ fn print_text(banner: &Banner) -> Result<(), Failure> {
     output::line(format_args!("ssh      {}", banner.ssh))?;
     output::line("         (with a key from `alknet peer add NAME --key FILE --scope ssh`)")?;
     Ok(())
-}
-
-/// Hosts under which this machine's clients, and others, reach a listening address.
-fn reachable(listen: SocketAddr) -> Vec<String> {
-    if !listen.ip().is_unspecified() {
-        let loopback = listen.ip().is_loopback();
-        return vec![if loopback { "localhost".into() } else { url_host(listen.ip()) }];
-    }
-    let outward = outward_address().map(url_host);
-    std::iter::once("localhost".into()).chain(outward).collect()
-}
-
-fn url_host(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    }
-}
-
-/// The address this machine has towards others. Connecting a UDP socket sends nothing; the
-/// addresses are those of RFC 5737 and RFC 3849, which belong to nobody.
-fn outward_address() -> Option<IpAddr> {
-    let towards = |bind: &str, to: &str| -> Option<IpAddr> {
-        let socket = UdpSocket::bind(bind).ok()?;
-        socket.connect(to).ok()?;
-        Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_loopback() && !ip.is_unspecified())
-    };
-    towards("0.0.0.0:0", "192.0.2.1:9").or_else(|| towards("[::]:0", "[2001:db8::1]:9"))
 }
 
 /// What this machine calls itself.
