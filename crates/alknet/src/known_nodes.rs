@@ -14,6 +14,8 @@ use crate::{
 
 /// The name of the file in the state folder.
 const FILE: &str = "known_nodes";
+/// The port of a link that names none.
+const HTTPS: u16 = 443;
 /// The longest name or host.
 const MAX_LABEL: usize = 255;
 
@@ -53,6 +55,9 @@ pub(crate) enum KnownNodesError {
     /// The text names no node.
     #[error("{0:?} is not a saved name, a node id or HOST[:PORT]")]
     NoNode(String),
+    /// A URL that is no link to a node. It is not shown: it may hold a secret.
+    #[error("this is not a link to a node: it has to end in #ed25519:…, as alknet serve prints it")]
+    NoLink,
     /// A node id alone does not tell where the node is.
     #[error("no address is known for the node {0}")]
     NoAddress(NodeId),
@@ -80,7 +85,7 @@ impl KnownNodesError {
                  {label} from {}",
                 path.display()
             )),
-            Self::Malformed { .. } | Self::NoNode(_) => None,
+            Self::Malformed { .. } | Self::NoNode(_) | Self::NoLink => None,
         }
     }
 }
@@ -100,9 +105,21 @@ impl Entry {
     }
 }
 
-/// Finds what the user calls a node: a saved name, a node id, or `HOST[:PORT]`.
+/// Finds what the user calls a node: a saved name, a node id, `HOST[:PORT]`, or a link to
+/// it that names its id in the fragment, as `alknet serve` prints.
 pub(crate) fn resolve(home: &Home, node: &str) -> Result<Target, KnownNodesError> {
     let entries = parse(home, home.read(FILE)?.as_deref())?;
+    if node.starts_with("https://") {
+        let (address, id) = link(node).ok_or_else(|| KnownNodesError::NoLink)?;
+        let known = entries.iter().find(|entry| entry.label == address && entry.id != id);
+        return match known {
+            None => Ok(Target { address, id: Some(id) }),
+            Some(Entry { id: known, .. }) => {
+                let (known, path) = (*known, home.path(FILE));
+                Err(KnownNodesError::Changed { label: address, known, presented: id, path })
+            }
+        };
+    }
     if node.starts_with("ed25519:") {
         let id = node.parse().map_err(|_| KnownNodesError::NoNode(node.into()))?;
         let entry = entries.iter().rfind(|entry| entry.id == id);
@@ -115,6 +132,18 @@ pub(crate) fn resolve(home: &Home, node: &str) -> Result<Target, KnownNodesError
     let address = address(node).ok_or_else(|| KnownNodesError::NoNode(node.into()))?;
     let id = entries.iter().find(|entry| entry.label == address).map(|entry| entry.id);
     Ok(Target { address, id })
+}
+
+/// Address and id of a link. Its path is not looked at: it may hold a secret.
+fn link(text: &str) -> Option<(String, NodeId)> {
+    let (url, id) = text.strip_prefix("https://")?.split_once('#')?;
+    let authority = url.split(['/', '?']).next()?;
+    let bare = if authority.contains(':') && !authority.ends_with(']') {
+        authority.to_owned()
+    } else {
+        format!("{authority}:{HTTPS}")
+    };
+    Some((address(&bare)?, id.parse().ok()?))
 }
 
 /// Trusts who is at an address the first time; later it has to be the same.
@@ -237,6 +266,25 @@ mod tests {
 
     const A: NodeId = NodeId::from_bytes([0xaa; 32]);
     const B: NodeId = NodeId::from_bytes([0xbb; 32]);
+
+    #[test]
+    fn a_link_names_place_and_identity() {
+        let (_folder, home) = home();
+        for (link, address) in [
+            (format!("https://a.example/alknet/signin/x#{A}"), "a.example:443"),
+            (format!("https://A.example:4433#{A}"), "a.example:4433"),
+            (format!("https://[2001:db8::1]:1/x#{A}"), "[2001:db8::1]:1"),
+            (format!("https://[2001:db8::1]/x#{A}"), "[2001:db8::1]:443"),
+        ] {
+            let target = resolve(&home, &link).unwrap();
+            assert_eq!((target.address.as_str(), target.id), (address, Some(A)));
+        }
+        let secret = resolve(&home, "https://a.example/alknet/signin/alk_planted").unwrap_err();
+        assert!(!format!("{secret} {secret:?}").contains("planted"));
+        pin(&home, "a.example:443", B).unwrap();
+        let changed = resolve(&home, &format!("https://a.example#{A}"));
+        assert!(matches!(changed, Err(KnownNodesError::Changed { .. })));
+    }
 
     #[test]
     fn an_address_has_one_spelling() {

@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// HOST[:PORT], a saved name, or a node id
+    /// HOST[:PORT], a saved name, a node id, or a link to the node
     node: String,
     /// The service, short (ssh) or in full (alknet/ssh)
     alpn: String,

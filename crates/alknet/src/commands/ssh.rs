@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
-    /// [USER@]NODE, where NODE is HOST[:PORT], a saved name, or a node id
+    /// [USER@]NODE, where NODE is HOST[:PORT], a saved name, a node id, or a link
     node: String,
     #[command(flatten)]
     reach: Reach,
@@ -42,21 +42,23 @@ pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
         Some((user, node)) => (Some(user), node),
         None => (None, args.node.as_str()),
     };
+    let address = known_nodes::resolve(home, node)?.address;
     let id = match args.reach.pin {
         Some(id) => id,
         None => identity(home, node, args.reach.via).await?,
     };
+    // ssh takes its name for the host from here: for messages, and for its configuration.
+    let host = if node.starts_with("https://") { address.as_str() } else { node };
     let known_hosts = known_hosts(home, id)?;
     let mut ssh = Command::new("ssh");
-    ssh.arg("-o").arg(proxy_command(home, node, id, args.reach.via)?);
+    ssh.arg("-o").arg(proxy_command(home, &address, id, args.reach.via)?);
     ssh.arg("-o").arg(format!("HostKeyAlias={id}"));
     ssh.arg("-o").arg(option("UserKnownHostsFile", &known_hosts)?);
     ssh.args(["-o", "GlobalKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=yes"]);
     if let Some(user) = user {
         ssh.arg("-l").arg(user);
     }
-    // The name is for ssh's messages and its configuration; ProxyCommand makes the connection.
-    ssh.arg(node).args(&args.args);
+    ssh.arg(host).args(&args.args);
     // Returns only if ssh could not be run.
     let error = ssh.exec();
     Err(Failure::from(error).context("running ssh").hint("install OpenSSH's client"))
