@@ -20,6 +20,7 @@ use crate::{
     concealed, h3,
     origin::target,
     proof::{self, ProofError},
+    wire::Wire,
     ws::{self, Role},
 };
 
@@ -174,7 +175,8 @@ async fn upgrade(
     stream: Stream,
     request: Request<Body>,
 ) -> Result<(Response<hyper::body::Incoming>, hyper::upgrade::Upgraded), TunnelError> {
-    let (mut sender, driver) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let io = TokioIo::new(Wire::new(stream, false));
+    let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await?;
     let mut driving = JoinSet::new();
     driving.spawn(driver.with_upgrades());
     let mut answer = sender.send_request(request).await?;

@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
 use tower::{Service, ServiceExt as _};
 use tower_http::services::ServeDir;
 
-pub(crate) use nginx::date;
+pub(crate) use nginx::{closing_page, date};
 use upstream::Upstream;
 
 /// The site that a node pretends to be: the answer to every path that is not ours, and to

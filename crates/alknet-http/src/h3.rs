@@ -14,6 +14,12 @@
 //! Every wait for a peer has a deadline; undecided streams, streams and datagrams without
 //! a session, queues, header sections and capsules have a limit. Nothing is remembered of
 //! a session that is over.
+//!
+//! # Dialects
+//! Sessions are those of draft 02 to draft 14 of WebTransport over HTTP/3, without the flow
+//! control that draft 13 brought. h3 knows no other `:protocol` than `webtransport` and
+//! `connect-udp`: a request with another one, such as the `webtransport-h3` of draft 15, is
+//! malformed to it and ends with H3_MESSAGE_ERROR.
 
 mod adapter;
 mod body;
@@ -21,6 +27,8 @@ mod capsule;
 mod client;
 mod codes;
 mod demux;
+mod drive;
+mod exchange;
 mod gate;
 mod hub;
 mod message;

@@ -131,9 +131,10 @@ impl Builder {
         Self { allowed_origins: origins, ..self }
     }
 
-    /// Cover: what HTTP/2 says of itself before any request is what nginx says. WebSockets
-    /// are then opened over HTTP/1.1 alone, because the announcement that HTTP/2 needs for
-    /// them (RFC 8441) is one that nginx never makes. The decoy is the same either way.
+    /// Cover: what stands outside the decoy looks like nginx, too. Malformed HTTP/1.1 is
+    /// answered in its words, and HTTP/2 has its settings; WebSockets are then opened over
+    /// HTTP/1.1 alone, because the setting that HTTP/2 needs for them (RFC 8441) is one
+    /// that nginx never sends. The decoy is the same either way.
     pub fn cover(self, cover: bool) -> Self {
         Self { cover, ..self }
     }
@@ -203,7 +204,7 @@ impl ProtocolHandler for HttpAdapter {
         let outcome = match version.as_str() {
             H3 => h3::serve(connection, Arc::new(served), shutdown).await.map_err(Into::into),
             H2 => serve::http2(served, &self.limits, self.cover, shutdown).await,
-            _ => serve::http1(served, &self.limits, shutdown).await,
+            _ => serve::http1(served, &self.limits, self.cover, shutdown).await,
         };
         if let Err(error) = outcome {
             // Any peer can break HTTP; that is no failure of the handler.

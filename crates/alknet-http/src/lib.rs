@@ -92,6 +92,7 @@ mod protocols;
 mod serve;
 mod ticket;
 mod tunnel;
+mod wire;
 mod ws;
 
 pub use app::Conceal;

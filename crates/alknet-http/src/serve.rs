@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{app::Served, body, handler::HttpLimits};
+use crate::{app::Served, body, handler::HttpLimits, wire::Wire};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -29,13 +29,14 @@ const NGINX_WINDOW: u32 = 65_536;
 const NGINX_MAX_FRAME: u32 = 16_777_215;
 
 /// Serves HTTP/1.1 until the peer is done or, after `shutdown`, until the request in
-/// progress is.
+/// progress is. Under cover what hyper answers by itself is put into nginx's words.
 pub(crate) async fn http1(
     served: Served,
     limits: &HttpLimits,
+    cover: bool,
     shutdown: CancellationToken,
 ) -> Result<(), BoxError> {
-    let io = TokioIo::new(stream(&served).await?);
+    let io = TokioIo::new(Wire::new(stream(&served).await?, cover));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)

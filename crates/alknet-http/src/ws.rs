@@ -28,6 +28,7 @@ use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 
+use crate::wire::Wire;
 pub(crate) use driver::Driver;
 use inbound::{Inbound, Receiver};
 use link::Shared;
@@ -69,8 +70,8 @@ pub(crate) fn connection(
 /// The stream under an upgraded HTTP connection, and what was read of it too early. On
 /// HTTP/1.1 that is the transport's own stream, with nothing of HTTP left in between.
 pub(crate) fn unwrap(upgraded: Upgraded) -> (Stream, Bytes) {
-    match upgraded.downcast::<TokioIo<Stream>>() {
-        Ok(parts) => (parts.io.into_inner(), parts.read_buf),
+    match upgraded.downcast::<TokioIo<Wire>>() {
+        Ok(parts) => (parts.io.into_inner().into_inner(), parts.read_buf),
         Err(upgraded) => (Stream::from_bistream(TokioIo::new(upgraded)), Bytes::new()),
     }
 }

@@ -137,7 +137,7 @@ async fn a_wrong_node_and_an_unknown_key_are_told() {
     for outer in ["h3", "http/1.1"] {
         match node.tunnel(outer, &node.client, Pin::Expect(stranger.id())).await {
             Err(TunnelError::Proof(ProofError::OtherNode(wrong))) => {
-                assert_eq!(wrong.actual, node.id)
+                assert_eq!(wrong.actual, node.id);
             }
             other => panic!("{other:?}"),
         }

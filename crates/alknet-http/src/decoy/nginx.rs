@@ -3,6 +3,7 @@
 use std::time::SystemTime;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header};
 use hyper::ext::ReasonPhrase;
 
@@ -34,28 +35,15 @@ impl Asked {
 
     /// One of nginx's own pages.
     pub(super) fn page(&self, status: StatusCode) -> Response<Body> {
-        let (status, phrase, detail) = said(status);
-        let title = format!("{} {phrase}", status.as_u16());
-        let padded = self.padded && status.as_u16() >= 400;
-        let padding = if padded { PADDING.repeat(6) } else { String::new() };
-        let (head, centre) = match detail {
-            Some(detail) => {
-                (format!("{} {detail}", status.as_u16()), format!("<center>{detail}</center>\r\n"))
-            }
-            None => (title.clone(), String::new()),
-        };
-        let page = format!(
-            "<html>\r\n<head><title>{head}</title></head>\r\n<body>\r\n\
-             <center><h1>{title}</h1></center>\r\n{centre}\
-             <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n{padding}"
-        );
+        let page = Page::of(status);
+        let html = page.html(self.padded);
         let mut response = Response::new(Body::empty());
-        *response.status_mut() = status;
+        *response.status_mut() = page.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(page.len()));
-        response.extensions_mut().insert(ReasonPhrase::from_static(phrase.as_bytes()));
-        self.dress(response.map(|_| Body::from(page)))
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(html.len()));
+        response.extensions_mut().insert(ReasonPhrase::from_static(page.phrase.as_bytes()));
+        self.dress(response.map(|_| Body::from(html)))
     }
 
     /// The fields that nginx writes on every answer, in its order.
@@ -87,23 +75,59 @@ pub(crate) fn date() -> HeaderValue {
     HeaderValue::try_from(now).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
-/// A status as nginx words it: phrase, and what its page says beyond that.
-fn said(status: StatusCode) -> (StatusCode, &'static str, Option<&'static str>) {
-    let phrase = match status.as_u16() {
-        302 => "Moved Temporarily",
-        405 => "Not Allowed",
-        413 => "Request Entity Too Large",
-        414 => "Request-URI Too Large",
-        416 => "Requested Range Not Satisfiable",
-        431 => {
-            let detail = "Request Header Or Cookie Too Large";
-            return (StatusCode::BAD_REQUEST, "Bad Request", Some(detail));
-        }
-        503 => "Service Temporarily Unavailable",
-        504 => "Gateway Time-out",
-        _ => status.canonical_reason().unwrap_or("Error"),
-    };
-    (status, phrase, None)
+/// A complete answer over HTTP/1.1 that ends the connection.
+pub(crate) fn closing_page(status: StatusCode) -> Bytes {
+    let page = Page::of(status);
+    let html = page.html(false);
+    let (code, date) = (page.status.as_u16(), httpdate::fmt_http_date(SystemTime::now()));
+    let text = format!(
+        "HTTP/1.1 {code} {}\r\nServer: nginx\r\nDate: {date}\r\nContent-Type: text/html\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{html}",
+        page.phrase,
+        html.len()
+    );
+    Bytes::from(text)
+}
+
+/// A status as nginx words it.
+struct Page {
+    status: StatusCode,
+    phrase: &'static str,
+    /// What the page says instead of the phrase in its title, and in a line of its own.
+    detail: Option<&'static str>,
+}
+
+impl Page {
+    fn of(status: StatusCode) -> Self {
+        let phrase = match status.as_u16() {
+            302 => "Moved Temporarily",
+            405 => "Not Allowed",
+            413 => "Request Entity Too Large",
+            414 => "Request-URI Too Large",
+            416 => "Requested Range Not Satisfiable",
+            431 => {
+                let detail = Some("Request Header Or Cookie Too Large");
+                return Self { detail, ..Self::of(StatusCode::BAD_REQUEST) };
+            }
+            503 => "Service Temporarily Unavailable",
+            504 => "Gateway Time-out",
+            _ => status.canonical_reason().unwrap_or("Error"),
+        };
+        Self { status, phrase, detail: None }
+    }
+
+    fn html(&self, padded: bool) -> String {
+        let (code, phrase) = (self.status.as_u16(), self.phrase);
+        let title = self.detail.unwrap_or(phrase);
+        let line = self.detail.map(|detail| format!("<center>{detail}</center>\r\n"));
+        let padding = if padded && code >= 400 { PADDING.repeat(6) } else { String::new() };
+        format!(
+            "<html>\r\n<head><title>{code} {title}</title></head>\r\n<body>\r\n\
+             <center><h1>{code} {phrase}</h1></center>\r\n{}\
+             <hr><center>nginx</center>\r\n</body>\r\n</html>\r\n{padding}",
+            line.unwrap_or_default()
+        )
+    }
 }
 
 /// Whether an HTTP/1 connection stays open after the answer.

@@ -21,6 +21,7 @@ use super::{
     MAX_FIELD_SECTION,
     adapter::{Adapter, Bidi, HttpRecv, Opener},
     codes,
+    drive::drive,
     hub::Hub,
     session::{self, Session, State},
     settings::Peer,
@@ -166,7 +167,7 @@ impl Client {
         let (send, recv) = stream.split();
         let (hub, quic) = (self.hub.clone(), self.quic.clone());
         self.spawn(async move {
-            session::drive(send, recv, (id, &state), &hub, &quic).await;
+            drive(send, recv, (id, &state), &hub, &quic).await;
             if last {
                 session::close_connection(&quic, &state.closed());
             }

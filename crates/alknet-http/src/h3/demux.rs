@@ -143,7 +143,7 @@ impl Demux {
         if is_request(session) {
             self.hub.deliver(session, arrival).await;
         } else {
-            self.quic.close(codes::ID_ERROR, "a session id that is no request's");
+            self.quic.close(codes::ID_ERROR, "");
         }
     }
 }

@@ -94,7 +94,7 @@ impl Requests {
         if let Some(feed) = self.sessions.get(&id) {
             return Found::Session(feed.clone());
         }
-        let to_come = false;
+        let to_come = self.next.is_some_and(|next| id >= next);
         if to_come || self.undecided.contains(&id) { Found::Undecided } else { Found::Gone }
     }
 }

@@ -6,19 +6,12 @@ use std::{
     time::Duration,
 };
 
-use ::h3::{
-    error::{Code as ErrorCode, ConnectionError, StreamError},
-    ext::Protocol,
-    server::{self, RequestResolver, RequestStream},
-};
+use ::h3::{error::ConnectionError, server};
 use alknet_core::{Closed, ClosedBy, Code, Connection};
 use axum::body::Body;
-use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
+use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::{
-    sync::Semaphore,
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
@@ -26,25 +19,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     MAX_FIELD_SECTION, MAX_SESSIONS,
-    adapter::{Adapter, Bidi, HttpSend},
-    body::RequestBody,
+    adapter::Adapter,
     codes,
-    hub::{Hub, Stopped},
-    message::{self, Malformed},
-    session::{self, Session, State},
+    drive::of_connection,
+    exchange::{self, Context},
+    hub::Hub,
 };
 
 /// How long a peer may take to let the control streams open.
 const OPENING: Duration = Duration::from_secs(10);
-/// How long a request may take from its first byte to the end of its header.
-const HEAD: Duration = Duration::from_secs(10);
-/// Requests of one connection whose headers are read at the same time.
-const HEADS: usize = 64;
 /// How long a connection that had sessions stays when nothing is left on it. Browsers make
 /// one for each session and keep it for their idle timeout.
 const IDLE: Duration = Duration::from_secs(30);
-/// How long an answer that is given may take to reach the peer.
-const LINGER: Duration = Duration::from_secs(2);
+/// How long another connection may wait for its next request, as with nginx. The transport
+/// keeps connections alive for the sake of sessions, so it never ends one.
+const QUIET: Duration = Duration::from_secs(75);
+/// How long a peer may take to let the notice of a shutdown out.
+const NOTICE: Duration = Duration::from_secs(2);
 
 /// What answers the requests of a connection.
 pub trait App: Send + Sync + 'static {
@@ -73,7 +64,7 @@ pub enum Connect {
 
 impl Connect {
     /// The answer if the session does not come about.
-    fn response(self) -> Response<Body> {
+    pub(super) fn response(self) -> Response<Body> {
         match self {
             Self::Refuse(response) => response,
             // Only a caller who may have sessions, and has many, comes to this.
@@ -129,42 +120,47 @@ pub async fn serve(
     let opening = timeout(OPENING, settings().build(adapter)).await;
     let opening = opening.map_err(|_| ServeError::Opening)?;
     let mut h3 = opening.map_err(|error| outcome(&connection, error))?;
-    let context = Arc::new(Context {
-        app,
-        hub: hub.clone(),
-        quic: connection.clone(),
-        heads: Semaphore::new(HEADS),
-    });
+    let context = Arc::new(Context::new(app, hub.clone(), connection.clone()));
     let _sessions = Sessions { hub: hub.clone(), quic: connection.clone() };
     let mut exchanges = JoinSet::new();
     let mut accepting = true;
     while accepting || !exchanges.is_empty() {
         tokio::select! {
             accepted = h3.accept() => match accepted {
-                Ok(Some(request)) => drop(exchanges.spawn(exchange(request, context.clone()))),
+                Ok(Some(request)) => drop(exchanges.spawn(exchange::run(request, context.clone()))),
                 // The peer makes no more requests.
                 Ok(None) => break,
                 Err(error) => return ended(&connection, error),
             },
-            Some(done) = exchanges.join_next() => report(done),
+            Some(done) = exchanges.join_next() => report(&done),
             () = shutdown.cancelled(), if accepting => {
                 accepting = false;
                 refusing.store(true, Ordering::Relaxed);
                 // One beyond the last request: h3 names the last one that it takes, and a
                 // peer reads the first one that is refused (RFC 9114, section 5.2).
                 // A peer that reads nothing need not be told.
-                if let Ok(Err(error)) = timeout(LINGER, h3.shutdown(1)).await {
+                if let Ok(Err(error)) = timeout(NOTICE, h3.shutdown(1)).await {
                     return ended(&connection, error);
                 }
             }
-            () = sleep(IDLE), if exchanges.is_empty() && hub.had_sessions() => return Ok(()),
+            () = sleep(patience(&hub)), if exchanges.is_empty() => return Ok(()),
         }
     }
     while let Some(done) = exchanges.join_next().await {
-        report(done);
+        report(&done);
     }
     // h3 closes the connection when it is dropped.
     Ok(())
+}
+
+fn report(done: &Result<(), JoinError>) {
+    if done.as_ref().is_err_and(JoinError::is_panic) {
+        tracing::error!("an HTTP/3 exchange panicked");
+    }
+}
+
+fn patience(hub: &Hub) -> Duration {
+    if hub.had_sessions() { IDLE } else { QUIET }
 }
 
 fn settings() -> server::Builder {
@@ -210,165 +206,9 @@ struct Sessions {
 
 impl Drop for Sessions {
     fn drop(&mut self) {
-        let closed = self.quic.closed().now_or_never().map(session::of_connection);
+        let closed = self.quic.closed().now_or_never().map(of_connection);
         let local =
             || Closed { by: ClosedBy::Local, code: Code::SHUTTING_DOWN, reason: String::new() };
         self.hub.end_all(&closed.unwrap_or_else(local));
     }
-}
-
-/// What every exchange on a connection has at hand.
-struct Context<A> {
-    app: Arc<A>,
-    hub: Arc<Hub>,
-    quic: Connection,
-    /// Places for requests whose header is not whole.
-    heads: Semaphore,
-}
-
-/// Why an exchange ended early. Of interest to nobody but the log.
-#[derive(Debug, thiserror::Error)]
-enum ExchangeError {
-    #[error("the request's header did not come in time")]
-    Head,
-    #[error("the stream ended")]
-    Stream(#[from] StreamError),
-    #[error("the peer wants no answer: {0}")]
-    Stopped(Code),
-    #[error(transparent)]
-    Malformed(#[from] Malformed),
-    #[error("the answer's body failed")]
-    Body(#[source] axum::Error),
-}
-
-fn report(done: Result<Result<(), ExchangeError>, JoinError>) {
-    match done {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            let cause = error.source().map(ToString::to_string);
-            tracing::debug!(error = %error, cause, "an HTTP/3 exchange ended early");
-        }
-        Err(error) if error.is_panic() => tracing::error!("an HTTP/3 exchange panicked"),
-        Err(_) => {}
-    }
-}
-
-async fn exchange<A: App>(
-    request: RequestResolver<Adapter, Bytes>,
-    context: Arc<Context<A>>,
-) -> Result<(), ExchangeError> {
-    let (mut request, mut stream) = {
-        let _place = context.heads.acquire().await;
-        let resolving = timeout(HEAD, request.resolve_request()).await;
-        resolving.map_err(|_| ExchangeError::Head)??
-    };
-    let length = match message::check(request.headers_mut()) {
-        Ok(length) => length,
-        Err(malformed) => {
-            stream.stop_sending(ErrorCode::H3_MESSAGE_ERROR);
-            stream.stop_stream(ErrorCode::H3_MESSAGE_ERROR);
-            return Err(malformed.into());
-        }
-    };
-    if is_webtransport(&request) {
-        return connect(request, stream, &context).await;
-    }
-    let stopped = context.hub.take_stopped(stream.id().into_inner());
-    let answering = async {
-        let head = request.method() == Method::HEAD;
-        let (send, recv) = stream.split();
-        let body = RequestBody::new(recv, length);
-        let response = context.app.request(request.map(|()| Body::new(body))).await;
-        respond(send, response, head).await
-    };
-    unless_stopped(stopped, answering).await
-}
-
-/// Gives the answer up when the peer does; else stays until the peer has it, so that the
-/// connection does not close too early.
-async fn unless_stopped(
-    stopped: Option<Stopped>,
-    answering: impl Future<Output = Result<(), ExchangeError>>,
-) -> Result<(), ExchangeError> {
-    let mut stopped = stopped.unwrap_or_else(|| Box::pin(std::future::pending()));
-    let mut answering = std::pin::pin!(answering);
-    tokio::select! {
-        biased;
-        done = &mut answering => done?,
-        outcome = &mut stopped => return match outcome {
-            Some(code) => Err(ExchangeError::Stopped(code)),
-            None => answering.await,
-        },
-    }
-    let _ = timeout(LINGER, stopped).await;
-    Ok(())
-}
-
-fn is_webtransport(request: &Request<()>) -> bool {
-    let protocol = request.extensions().get::<Protocol>();
-    request.method() == Method::CONNECT && protocol == Some(&Protocol::WEB_TRANSPORT)
-}
-
-async fn connect<A: App>(
-    request: Request<()>,
-    stream: RequestStream<Bidi, Bytes>,
-    context: &Context<A>,
-) -> Result<(), ExchangeError> {
-    let id = stream.id().into_inner();
-    let (mut send, recv) = stream.split();
-    let (mut headers, start) = match context.app.connect(request).await {
-        Connect::Accept { headers, start } if context.hub.sessions() < MAX_SESSIONS => {
-            (headers, start)
-        }
-        refused => {
-            let stopped = context.hub.take_stopped(id);
-            return unless_stopped(stopped, respond(send, refused.response(), false)).await;
-        }
-    };
-    headers.insert("sec-webtransport-http3-draft", HeaderValue::from_static("draft02"));
-    let mut response = Response::new(());
-    *response.headers_mut() = headers;
-    let state = Arc::new(State::default());
-    let inbox = context.hub.activate(id, state.clone());
-    let session = Session::new(id, context.quic.clone(), state.clone(), inbox);
-    send.send_response(response).await?;
-    start(Connection::new(session));
-    session::drive(send, recv, (id, &state), &context.hub, &context.quic).await;
-    Ok(())
-}
-
-async fn respond(
-    mut send: RequestStream<HttpSend, Bytes>,
-    response: Response<Body>,
-    head: bool,
-) -> Result<(), ExchangeError> {
-    let (mut parts, body) = response.into_parts();
-    message::complete(&mut parts.headers, &body);
-    send.send_response(Response::from_parts(parts, ())).await?;
-    if !head {
-        send_body(&mut send, body).await?;
-    }
-    Ok(send.finish().await?)
-}
-
-async fn send_body(
-    send: &mut RequestStream<HttpSend, Bytes>,
-    mut body: Body,
-) -> Result<(), ExchangeError> {
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            send.stop_stream(ErrorCode::H3_INTERNAL_ERROR);
-            ExchangeError::Body(error)
-        })?;
-        match frame.into_data() {
-            Ok(data) if data.is_empty() => {}
-            Ok(data) => send.send_data(data).await?,
-            Err(frame) => {
-                if let Ok(trailers) = frame.into_trailers() {
-                    send.send_trailers(trailers).await?;
-                }
-            }
-        }
-    }
-    Ok(())
 }

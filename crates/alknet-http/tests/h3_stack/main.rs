@@ -1,7 +1,9 @@
-//! HTTP/3 and WebTransport over an in-memory connection.
+//! HTTP/3 and WebTransport over in-memory connections, and over QUIC.
 
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod loopback;
 #[cfg(test)]
 mod malformed;
 #[cfg(test)]

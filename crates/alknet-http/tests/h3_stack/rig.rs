@@ -17,7 +17,11 @@ use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use tokio::{io::AsyncWriteExt as _, sync::mpsc, task::JoinSet};
+use tokio::{
+    io::AsyncWriteExt as _,
+    sync::{Notify, mpsc},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 pub(super) const NO_ERROR: u64 = 0x100;
@@ -32,6 +36,8 @@ pub(super) struct Rig {
     pub(super) sessions: mpsc::UnboundedReceiver<Connection>,
     /// Answers that were given up.
     pub(super) bodies_over: Arc<AtomicUsize>,
+    /// Lets `/slow` go on, and `/sip` read one piece of its body.
+    pub(super) slow: Arc<Notify>,
     pub(super) shutdown: CancellationToken,
     server: JoinSet<Result<(), ServeError>>,
 }
@@ -39,13 +45,12 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new() -> Self {
         let (quic, far) = memory::pair();
-        let (send, sessions) = mpsc::unbounded_channel();
-        let bodies_over = Arc::new(AtomicUsize::new(0));
-        let app = Arc::new(TestApp { sessions: send, bodies_over: bodies_over.clone() });
+        let (app, sessions) = TestApp::new();
+        let (bodies_over, slow) = (app.bodies_over.clone(), app.slow.clone());
         let shutdown = CancellationToken::new();
         let mut server = JoinSet::new();
-        server.spawn(serve(far, app, shutdown.clone()));
-        Self { quic, sessions, bodies_over, shutdown, server }
+        server.spawn(serve(far, Arc::new(app), shutdown.clone()));
+        Self { quic, sessions, bodies_over, slow, shutdown, server }
     }
 
     pub(super) async fn client(&self) -> Client {
@@ -69,9 +74,17 @@ impl Rig {
     }
 }
 
-struct TestApp {
+pub(super) struct TestApp {
     sessions: mpsc::UnboundedSender<Connection>,
     bodies_over: Arc<AtomicUsize>,
+    slow: Arc<Notify>,
+}
+
+impl TestApp {
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Connection>) {
+        let (send, sessions) = mpsc::unbounded_channel();
+        (Self { sessions: send, bodies_over: Arc::default(), slow: Arc::default() }, sessions)
+    }
 }
 
 impl App for TestApp {
@@ -102,6 +115,13 @@ impl App for TestApp {
                 });
                 Response::new(Body::from_stream(held))
             }
+            "/sip" => {
+                let mut body = request.into_body();
+                loop {
+                    self.slow.notified().await;
+                    body.frame().await;
+                }
+            }
             "/panic" => panic!("as asked"),
             path => {
                 let method = request.method();
@@ -117,6 +137,9 @@ impl App for TestApp {
             let mut response = Response::new("no such thing".into());
             *response.status_mut() = http::StatusCode::NOT_FOUND;
             return Connect::Refuse(response);
+        }
+        if request.uri().path() == "/slow" {
+            self.slow.notified().await;
         }
         let mut headers = HeaderMap::new();
         headers.insert("wt-protocol", HeaderValue::from_static("\"alknet/test\""));
@@ -239,7 +262,12 @@ pub(super) async fn stream_by_hand(quic: &Connection, session: u64) -> Stream {
     stream
 }
 
-/// Lets a test that waits for too long fail.
+/// Lets a test that waits for too long fail, also if what it waited for was not woken and
+/// would go on now.
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future).await.expect("took too long")
+    tokio::select! {
+        biased;
+        () = tokio::time::sleep(Duration::from_secs(20)) => panic!("took too long"),
+        output = future => output,
+    }
 }

@@ -322,6 +322,40 @@ async fn streams_that_come_after_their_session_are_told_so() {
 }
 
 #[tokio::test]
+async fn streams_wait_while_their_session_is_being_decided() {
+    let mut rig = Rig::new();
+    let _control = by_hand(&rig.quic).await;
+    let mut connect = rig.quic.open_bi().await.unwrap();
+    let head = request_head("CONNECT", "/slow", &[(":protocol", "webtransport")]);
+    connect.write_all(&head).await.unwrap();
+    let mut early = stream_by_hand(&rig.quic, 0).await;
+    early.write_all(b"early").await.unwrap();
+    early.shutdown().await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    rig.slow.notify_one();
+    let far = rig.session().await;
+    assert_eq!(text(&mut soon(far.accept_bi()).await.unwrap()).await, "early");
+}
+
+/// Also while the peer has not ended the CONNECT stream and the handler holds the session.
+#[tokio::test(start_paused = true)]
+async fn a_session_is_gone_at_once() {
+    let mut rig = Rig::new();
+    let _control = by_hand(&rig.quic).await;
+    let mut connect = connect_by_hand(&rig.quic).await;
+    let far = rig.session().await;
+    far.close(Code::NORMAL, "");
+    connect.read_to_end(&mut Vec::new()).await.unwrap();
+    let began = tokio::time::Instant::now();
+    let mut late = stream_by_hand(&rig.quic, 0).await;
+    assert_eq!(reset_code(late.read_u8().await), SESSION_GONE);
+    assert!(began.elapsed().is_zero());
+    assert!(far.accept_bi().await.is_err());
+}
+
+#[tokio::test]
 async fn streams_of_a_refused_session_are_told_so() {
     let rig = Rig::new();
     let client = rig.client().await;

@@ -249,6 +249,28 @@ async fn a_connection_is_kept_alive_as_nginx_says() {
     }
 }
 
+/// What hyper answers by itself.
+#[tokio::test]
+async fn under_cover_malformed_requests_are_answered_as_nginx_does() {
+    let node = Node::with(|builder| builder.cover(true));
+    let wide = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(40_000));
+    for (request, title) in [
+        ("\x16\x03\x01 hello\r\n\r\n", "400 Bad Request"),
+        ("GET / HTTP/1.1\r\nno colon\r\n\r\n", "400 Bad Request"),
+        (wide.as_str(), "400 Request Header Or Cookie Too Large"),
+    ] {
+        let answer = timeless(&node.raw(request).await);
+        let (head, page) = answer.split_once("\r\n\r\n").unwrap();
+        let expected = format!(
+            "HTTP/1.1 400 Bad Request\r\nServer: nginx\r\nDate: now\r\n\
+             Content-Type: text/html\r\nContent-Length: {}\r\nConnection: close",
+            page.len()
+        );
+        assert_eq!(head, expected);
+        assert!(page.contains(&format!("<title>{title}</title>")), "{page}");
+    }
+}
+
 /// Status, header fields in their order, and body.
 type Seen = (u16, Vec<(String, String)>, Bytes);
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{Node, SESSION, TOKEN, closing, timeless};
 
@@ -129,4 +130,20 @@ async fn alt_svc_is_on_every_answer_of_the_older_versions() {
     let request = Request::get("https://node.example/public").body(Bytes::new()).unwrap();
     let answer = client.request(request).await.unwrap();
     assert_eq!(answer.headers().get("alt-svc"), None);
+}
+
+/// Neither a peer that sends nothing nor one that reads nothing keeps a connection.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_nothing_is_let_go() {
+    let node = Node::new();
+    let mut silent = node.connect("http/1.1").open_bi().await.unwrap();
+    silent.read_to_end(&mut Vec::new()).await.unwrap();
+
+    let idle = node.connect("http/1.1");
+    let mut deaf = idle.open_bi().await.unwrap();
+    let request = "GET /public HTTP/1.1\r\nHost: x\r\n\r\n".repeat(60_000);
+    let begun = tokio::time::Instant::now();
+    // Nothing is read of the answers, so that writing stops, too.
+    assert!(deaf.write_all(request.as_bytes()).await.is_err());
+    assert_eq!(begun.elapsed().as_secs(), 60);
 }

@@ -35,10 +35,14 @@ impl State {
         halves.chain(self.watchers.drain(..)).for_each(Waker::wake);
     }
 
+    /// Whether there is nothing left that a reset could take back.
+    fn all_read(&self) -> bool {
+        self.finished && self.bytes.is_empty()
+    }
+
     /// How the reader ended the stream, if it did.
     fn outcome(&self) -> Option<Option<Code>> {
-        let all_read = self.finished && self.bytes.is_empty();
-        let over = all_read || self.aborted || self.reset.is_some();
+        let over = self.all_read() || self.aborted || self.reset.is_some();
         if over || self.stopped.is_some() { Some(self.stopped) } else { None }
     }
 }
@@ -154,7 +158,7 @@ impl AsyncWrite for Send {
 impl SendHalf for Send {
     fn reset(&mut self, code: Code) {
         let mut state = self.0.lock();
-        if !state.finished {
+        if !state.all_read() {
             state.reset.get_or_insert(code);
             state.bytes.clear();
         }
@@ -176,6 +180,9 @@ impl SendHalf for Send {
 
 impl Drop for Send {
     fn drop(&mut self) {
-        self.reset(Code::CANCELLED);
+        let finished = self.0.lock().finished;
+        if !finished {
+            self.reset(Code::CANCELLED);
+        }
     }
 }
