@@ -1,6 +1,6 @@
 //! Links to the node: under which hosts it is reached, and one-time sign-in links.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use alknet_core::NodeId;
 
@@ -65,14 +65,16 @@ impl Hosts {
     }
 }
 
-/// Hosts under which this machine's clients, and others, reach a listening address.
+/// Hosts under which this machine's clients, and others, reach a listening address. A name
+/// only where both address families are served: browsers try IPv6 first for a name, and do
+/// not fall back for WebTransport.
 fn reachable(listen: SocketAddr) -> Vec<String> {
     if !listen.ip().is_unspecified() {
-        let loopback = listen.ip().is_loopback();
-        return vec![if loopback { "localhost".into() } else { url_host(listen.ip()) }];
+        return vec![url_host(listen.ip())];
     }
-    let outward = outward_address().map(url_host);
-    std::iter::once("localhost".into()).chain(outward).collect()
+    let own =
+        if listen.is_ipv6() { "localhost".into() } else { url_host(Ipv4Addr::LOCALHOST.into()) };
+    std::iter::once(own).chain(outward_address().map(url_host)).collect()
 }
 
 fn url_host(ip: IpAddr) -> String {
@@ -102,7 +104,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::open(Some(folder.path().join("home"))).unwrap();
         let listen: SocketAddr = "127.0.0.1:443".parse().unwrap();
-        assert_eq!(Hosts::of_running(&home, listen).unwrap().first(), "localhost");
+        assert_eq!(Hosts::of_running(&home, listen).unwrap().first(), "127.0.0.1");
         Hosts::new(&["a.example".into(), "b.example".into()], listen).publish(&home).unwrap();
         let hosts = Hosts::of_running(&home, listen).unwrap();
         assert_eq!(hosts.authority(hosts.first()), "a.example:443");
@@ -111,9 +113,10 @@ mod tests {
     #[test]
     fn a_bound_address_is_its_own_host() {
         let of = |listen: &str| reachable(listen.parse().unwrap());
-        assert_eq!(of("127.0.0.1:1"), ["localhost"]);
+        assert_eq!(of("127.0.0.1:1"), ["127.0.0.1"]);
         assert_eq!(of("192.0.2.7:1"), ["192.0.2.7"]);
         assert_eq!(of("[2001:db8::7]:1"), ["[2001:db8::7]"]);
         assert_eq!(of("[::]:1").first().unwrap(), "localhost");
+        assert_eq!(of("0.0.0.0:1").first().unwrap(), "127.0.0.1");
     }
 }

@@ -97,7 +97,7 @@ fn a_new_sign_in_link_is_had_without_a_restart() {
     let mut node = Served::start(&machine);
     let port = node.address().rsplit(':').next().unwrap().to_owned();
     let link = machine.ok(&["token", "link"]);
-    assert!(link.starts_with(&format!("https://localhost:{port}/alknet/signin/alk_")), "{link}");
+    assert!(link.starts_with(&format!("https://127.0.0.1:{port}/alknet/signin/alk_")), "{link}");
     assert!(link.ends_with(&format!("#{}", machine.ok(&["id"]))), "{link}");
     assert_ne!(node.banner["sign_in"][0], link);
     node.stop();
