@@ -1,0 +1,100 @@
+import { concat, toBase64, type Bytes } from "./bytes";
+import type { NodeId } from "./node";
+import { Problem } from "./problem";
+
+/** What IndexedDB keeps: WebCrypto never gives out the private key's bytes, not even to us. */
+interface Stored {
+  pair: CryptoKeyPair;
+  openssh: string;
+  authorisedBy: NodeId[];
+}
+
+const DATABASE = "alknet";
+const STORE = "keys";
+const NAME = "ssh";
+
+/** This browser's SSH key. */
+export class SshKey {
+  readonly #stored: Stored;
+
+  private constructor(stored: Stored) {
+    this.#stored = stored;
+  }
+
+  /** The key of this origin: made at the first call, then kept. */
+  static async load(): Promise<SshKey> {
+    const found = await transact<Stored | undefined>("readonly", (store) => store.get(NAME));
+    if (found !== undefined) return new SshKey(found);
+    const key = new SshKey({ ...(await generate()), authorisedBy: [] });
+    await key.#save();
+    return key;
+  }
+
+  /** The public half as a line of OpenSSH. */
+  get openssh(): string {
+    return this.#stored.openssh;
+  }
+
+  async sign(data: Bytes): Promise<Bytes> {
+    return new Uint8Array(await crypto.subtle.sign("Ed25519", this.#stored.pair.privateKey, data));
+  }
+
+  isAuthorisedBy(node: NodeId): boolean {
+    return this.#stored.authorisedBy.includes(node);
+  }
+
+  async setAuthorisedBy(node: NodeId, authorised: boolean): Promise<void> {
+    const others = this.#stored.authorisedBy.filter((known) => known !== node);
+    this.#stored.authorisedBy = authorised ? [...others, node] : others;
+    await this.#save();
+  }
+
+  async #save(): Promise<void> {
+    await transact("readwrite", (store) => store.put(this.#stored, NAME));
+  }
+}
+
+async function generate(): Promise<Pick<Stored, "pair" | "openssh">> {
+  try {
+    const pair = await crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"]);
+    const raw = new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey));
+    const day = new Date().toISOString().slice(0, 10);
+    return { pair, openssh: `${opensshLine(raw)} web-client-${day}` };
+  } catch (cause) {
+    throw new Problem("This browser is too old", "It cannot make Ed25519 keys.", { cause });
+  }
+}
+
+/** An Ed25519 public key as OpenSSH writes it (RFC 8709). */
+export function opensshLine(raw: Bytes): string {
+  const algorithm = "ssh-ed25519";
+  const blob = concat(sshString(new TextEncoder().encode(algorithm)), sshString(raw));
+  return `${algorithm} ${toBase64(blob)}`;
+}
+
+function sshString(bytes: Bytes): Bytes {
+  const length = new Uint8Array(4);
+  new DataView(length.buffer).setUint32(0, bytes.length);
+  return concat(length, bytes);
+}
+
+async function transact<T>(
+  mode: IDBTransactionMode,
+  work: (store: IDBObjectStore) => IDBRequest,
+): Promise<T> {
+  const opening = indexedDB.open(DATABASE, 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
+  const database = await settled<IDBDatabase>(opening);
+  try {
+    return await settled<T>(work(database.transaction(STORE, mode).objectStore(STORE)));
+  } finally {
+    database.close();
+  }
+}
+
+function settled<T>(request: IDBRequest): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result as T);
+    request.onerror = () => reject(request.error);
+  });
+}

@@ -1,0 +1,126 @@
+import type { Bytes } from "./bytes";
+import type { SshKey } from "./key";
+import type { Line } from "./line/line";
+import type { NodeId } from "./node";
+import { Problem, sentence, textOf } from "./problem";
+import type { Screen } from "./screen";
+import init, {
+  connect,
+  type Shell,
+  type ShellExit,
+  type Ssh,
+  type SshError,
+} from "./wasm/alknet_wasm";
+import module from "./wasm/alknet_wasm.opt.wasm?url";
+
+/** Who logs in where. */
+export interface Login {
+  node: NodeId;
+  user: string;
+  key: SshKey;
+}
+
+/** Fetches and compiles the SSH client; the second call costs nothing. */
+export function loadSsh(): Promise<unknown> {
+  loading ??= init({ module_or_path: module });
+  return loading;
+}
+
+let loading: Promise<unknown> | undefined;
+
+/** A running shell, joined to the screen until it ends. */
+export class Session {
+  /** How it ended, in words; never rejects. */
+  readonly ended: Promise<string>;
+  readonly #line: Line;
+  readonly #ssh: Ssh;
+  readonly #shell: Shell;
+
+  private constructor(line: Line, ssh: Ssh, shell: Shell, exit: Promise<ShellExit>) {
+    this.#line = line;
+    this.#ssh = ssh;
+    this.#shell = shell;
+    this.ended = exit.then((exit) => this.#end(exit));
+  }
+
+  static async start(
+    line: Line,
+    login: Login,
+    screen: Screen,
+    received: (bytes: number) => void,
+  ): Promise<Session> {
+    try {
+      await loadSsh();
+      const ssh = await logIn(line, login);
+      let exited: (exit: ShellExit) => void;
+      const exit = new Promise<ShellExit>((resolve) => (exited = resolve));
+      const shell = await ssh.shell({
+        term: "xterm-256color",
+        env: { COLORTERM: "truecolor", LANG: "C.UTF-8" },
+        ...screen.size,
+        onData: (data) => {
+          received(data.length);
+          return screen.write(data);
+        },
+        onExit: (exit) => exited(exit),
+      });
+      return new Session(line, ssh, shell, exit);
+    } catch (error) {
+      line.close();
+      throw error;
+    }
+  }
+
+  write(data: Bytes): Promise<void> {
+    return this.#shell.write(data);
+  }
+
+  async resize(cols: number, rows: number): Promise<void> {
+    await this.#shell.resize(cols, rows);
+  }
+
+  /** Cuts it off. */
+  close(): void {
+    this.#line.close();
+  }
+
+  async #end(exit: ShellExit): Promise<string> {
+    const lost = exit.code === undefined && exit.signal === undefined;
+    if (!lost) await this.#ssh.disconnect();
+    const { message } = await this.#ssh.closed;
+    this.#line.close();
+    if (exit.signal !== undefined) return `The shell was ended by signal ${exit.signal}.`;
+    if (exit.code !== undefined) return `The shell exited with code ${exit.code}.`;
+    return sentence(
+      message === "" ? "the connection was lost" : `the connection was lost: ${message}`,
+    );
+  }
+}
+
+async function logIn(line: Line, { node, user, key }: Login): Promise<Ssh> {
+  try {
+    return await connect(line.readable, line.writable, {
+      user,
+      nodeId: node,
+      publicKey: key.openssh,
+      sign: (data) => key.sign(data),
+    });
+  } catch (error) {
+    const code = (error as Partial<SshError>).code;
+    if (code === "auth") await key.setAuthorisedBy(node, false);
+    throw new Problem(titleOf(code), sentence(textOf(error)), { cause: error });
+  }
+}
+
+function titleOf(code: SshError["code"] | undefined): string {
+  switch (code) {
+    case "host":
+      return "This is not your node";
+    case "auth":
+      return "The node refused this browser's key";
+    case "timeout":
+      return "The node does not answer";
+    default:
+      return "The session could not start";
+  }
+}

@@ -1,0 +1,113 @@
+// A real browser for a test, and the web client's page in it.
+import assert from "node:assert/strict";
+import { existsSync, mkdirSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+import { cleanUp } from "./cleanup.mjs";
+
+const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
+const OUT = fileURLToPath(new URL("out", import.meta.url));
+const WAIT_MS = 30_000;
+
+/**
+ * Starts Chromium. It takes the nodes' self-signed certificates for pages and WebSockets by
+ * their keys; WebTransport does not get by with that: see the test on certificate hashes.
+ */
+export async function startBrowser(test, ...nodes) {
+  return await launch(test, nodes, []);
+}
+
+/**
+ * Starts Chromium so that it takes the node's certificate for WebTransport, too: stands for a
+ * certificate that browsers trust.
+ */
+export async function startTrustingBrowser(test, node) {
+  return await launch(test, [node], [`--origin-to-force-quic-on=${new URL(node.origin).host}`]);
+}
+
+async function launch(test, nodes, more) {
+  if (!existsSync(CHROMIUM)) throw new Error(`no ${CHROMIUM}: install the package chromium`);
+  const keys = nodes.map((node) => node.key).join(",");
+  const args = ["--no-sandbox", `--ignore-certificate-errors-spki-list=${keys}`, ...more];
+  const browser = await chromium.launch({ executablePath: CHROMIUM, args });
+  cleanUp(test, () => browser.close());
+  return browser;
+}
+
+/** A page of a browser profile of its own, which fails the test if the page has an error. */
+export async function newPage(test, browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1000, height: 600 }, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(WAIT_MS);
+  const errors = [];
+  page.on("pageerror", (error) => errors.push(error.stack));
+  page.on("console", (message) => {
+    if (/Content Security Policy|panicked/.test(message.text())) errors.push(message.text());
+  });
+  cleanUp(test, async () => {
+    await context.close();
+    assert.deepEqual(errors, []);
+  });
+  return page;
+}
+
+/** Waits for a terminal that is connected. */
+export async function live(page) {
+  await page.waitForSelector("#status[data-kind=live], #status[data-kind=bad]");
+  const kind = await page.getAttribute("#status", "data-kind");
+  assert.equal(kind, "live", kind === "bad" ? await card(page) : undefined);
+}
+
+/** Waits for a card with this title. */
+export async function titled(page, title) {
+  await page.getByRole("heading", { name: title }).waitFor();
+}
+
+/** What the card over the terminal says. */
+export async function card(page) {
+  return await page.innerText("#panel");
+}
+
+export async function carrier(page) {
+  return await page.getAttribute("#terminal", "data-carrier");
+}
+
+/** Types a command, and waits for a line of the terminal that matches. */
+export async function type(page, command, answer) {
+  await page.keyboard.type(`${command}\n`);
+  return await line(page, answer);
+}
+
+/** Waits for a line of the terminal that matches as a whole; gives the match. */
+export async function line(page, pattern) {
+  const handle = await page.waitForFunction(findLine, pattern.source);
+  return await handle.jsonValue();
+}
+
+function findLine(source) {
+  const pattern = new RegExp(`^${source}$`);
+  const rows = [...document.querySelectorAll(".xterm-rows > div")];
+  const matches = rows.map((row) => row.textContent.trimEnd().match(pattern)).filter(Boolean);
+  return matches.length > 0 ? [...matches.at(-1)] : null;
+}
+
+/** The terminal's size as the shell sees it. */
+export async function shellSize(page) {
+  const mark = `s${performance.now().toFixed(0)}`;
+  const [, rows, cols] = await type(
+    page,
+    `echo ${mark}: $(stty size)`,
+    RegExp(`${mark}: (\\d+) (\\d+)`),
+  );
+  return { rows: Number(rows), cols: Number(cols) };
+}
+
+/** Bytes the page has received from the shell. */
+export async function received(page) {
+  return Number(await page.getAttribute("#traffic", "data-received"));
+}
+
+export async function screenshot(page, name) {
+  mkdirSync(OUT, { recursive: true });
+  await page.screenshot({ path: `${OUT}/${name}.png` });
+}
