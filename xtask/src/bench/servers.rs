@@ -1,0 +1,132 @@
+//! The two servers that are compared, each with a configuration of its own.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{files, sh::Cmd, tools};
+
+const START: Duration = Duration::from_secs(20);
+
+/// The client's SSH key and the server's host key.
+pub(super) struct Keys {
+    pub(super) client: PathBuf,
+    host: PathBuf,
+    authorized: PathBuf,
+}
+
+impl Keys {
+    pub(super) fn make(dir: &Path) -> Result<Self> {
+        let keys = Self {
+            client: dir.join("client"),
+            host: dir.join("host"),
+            authorized: dir.join("authorized_keys"),
+        };
+        for key in [&keys.client, &keys.host] {
+            Cmd::new(dir, "ssh-keygen")
+                .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+                .arg(key)
+                .run()?;
+        }
+        fs::copy(keys.client.with_extension("pub"), &keys.authorized)?;
+        Ok(keys)
+    }
+}
+
+/// Ends with its owner.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// OpenSSH's server on a TCP port.
+pub(super) struct Sshd {
+    pub(super) port: u16,
+    _server: Server,
+}
+
+impl Sshd {
+    pub(super) fn start(dir: &Path, keys: &Keys) -> Result<Self> {
+        let program = tools::find("sshd").context("no sshd")?;
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let config = format!(
+            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\n\
+             StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n\
+             PidFile none\nLogLevel ERROR\nMaxStartups 100\n",
+            keys.host.display(),
+            keys.authorized.display(),
+        );
+        let file = dir.join("sshd_config");
+        files::write(&file, config.as_bytes())?;
+        // Where Debian's sshd, started as root, drops its privileges to.
+        let _ = fs::create_dir_all("/run/sshd");
+        let child = Command::new(program).args(["-D", "-e", "-f"]).arg(&file).spawn()?;
+        let server = Server(child);
+        wait("sshd", || TcpStream::connect(("127.0.0.1", port)).ok())?;
+        Ok(Self { port, _server: server })
+    }
+}
+
+/// `alknet serve` on a port of its own, and the program to dial it with.
+pub(super) struct Node {
+    address: String,
+    binary: PathBuf,
+    client_home: PathBuf,
+    _server: Server,
+}
+
+impl Node {
+    pub(super) fn start(dir: &Path, binary: &Path, keys: &Keys) -> Result<Self> {
+        let home = dir.join("node");
+        let log = fs::File::create(dir.join("node.log"))?;
+        let child = Command::new(binary)
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .arg(format!("--authorized-keys={}", keys.authorized.display()))
+            .env("ALKNET_HOME", &home)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let server = Server(child);
+        let file = home.join("run/address");
+        let address = wait("alknet serve", || {
+            fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
+        })?;
+        let address = address.lines().next().unwrap_or_default().trim().to_owned();
+        let client_home = dir.join("client-home");
+        Ok(Self { address, binary: binary.to_owned(), client_home, _server: server })
+    }
+
+    /// The command that joins ssh to the node by a transport.
+    pub(super) fn dial(&self, via: &str) -> String {
+        format!(
+            "env ALKNET_HOME={} {} dial {} ssh --via {via}",
+            self.client_home.display(),
+            self.binary.display(),
+            self.address
+        )
+    }
+}
+
+/// Asks until there is an answer.
+fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+    let start = Instant::now();
+    while start.elapsed() < START {
+        if let Some(value) = ready() {
+            return Ok(value);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    bail!("{what} did not start in {} s", START.as_secs())
+}

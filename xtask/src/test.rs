@@ -1,0 +1,54 @@
+//! Every test: Rust, documentation, browser.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::{check, sh, steps::Steps, tools, web};
+
+/// Checks and tests, from nothing.
+pub(crate) fn everything(root: &Path) -> Result<()> {
+    tools::need(root, tools::TEST)?;
+    web::build(root)?;
+    let mut steps = Steps::default();
+    check::steps_of(root, &mut steps);
+    steps.step("tests of xtask", || {
+        sh::cargo(root, ["test", "--quiet", "--manifest-path", "xtask/Cargo.toml"]).run()
+    });
+    steps.step("unit tests of the web client", || web::test(root));
+    steps.step("tests", || rust(root, &[]));
+    steps.step("tests of the browser crate", || rust(root, &["-p", "alknet-wasm"]));
+    steps.step("tests of the browser crate", || {
+        sh::cargo(root, ["test", "--quiet", "-p", "alknet-wasm", "--lib"]).run()
+    });
+    steps.step("examples in the documentation", || sh::cargo(root, ["test", "--doc"]).run());
+    steps.step("browser tests", || browser(root));
+    steps.finish()
+}
+
+/// The Rust tests whose names contain one of the filters.
+pub(crate) fn filtered(root: &Path, filters: &[String]) -> Result<()> {
+    tools::need(root, tools::TEST)?;
+    web::build(root)?;
+    rust(root, &filters.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The tests in a real browser against a real node.
+pub(crate) fn browser(root: &Path) -> Result<()> {
+    tools::need(root, tools::TEST)?;
+    web::build(root)?;
+    web::install(root, web::E2E)?;
+    sh::cargo(root, ["build", "-p", "alknet"]).run()?;
+    let node = sh::target_dir(root)?.join("debug/alknet");
+    web::npm(root, web::E2E)?.arg("test").env("ALKNET_BIN", node).run()
+}
+
+/// cargo-nextest ends a wedged test by itself; without it the deadline of the whole step
+/// does.
+fn rust(root: &Path, args: &[&str]) -> Result<()> {
+    if tools::has_cargo("nextest") {
+        return sh::cargo(root, ["nextest", "run", "--no-fail-fast"]).args(args).run();
+    }
+    eprintln!("cargo-nextest is not installed: using `cargo test`");
+    sh::cargo(root, ["test", "--lib", "--bins", "--tests", "--no-fail-fast"]).args(args).run()
+}
