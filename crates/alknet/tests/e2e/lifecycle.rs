@@ -1,0 +1,174 @@
+//! Starting, ending, and being ended.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    client::{Client, WAYS},
+    node::{Home, Node},
+    process::{Deadline, SOON, eventually, first_bytes, output, output_with, stdout, text},
+};
+
+/// A session whose command says that it stands and then waits for the end of its input.
+struct Session {
+    ssh: Child,
+    output: BufReader<std::process::ChildStdout>,
+    guard: Deadline,
+}
+
+impl Session {
+    /// `mark` finds the remote command among the processes.
+    fn start(client: &Client, node: &Node, via: &str, mark: &str) -> Self {
+        let command = format!("echo ready; exec cat - /dev/null/{mark} 2>&-");
+        let mut ssh = client.ssh(node, via);
+        ssh.arg(command).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut ssh = ssh.spawn().unwrap();
+        let guard = Deadline::kill(ssh.id(), SOON);
+        let output = BufReader::new(ssh.stdout.take().unwrap());
+        Self { ssh, output, guard }
+    }
+
+    fn ready(&mut self) {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+    }
+
+    fn end_input(&mut self) {
+        drop(self.ssh.stdin.take());
+    }
+
+    /// The exit status, when it is over.
+    fn wait(mut self) -> Option<i32> {
+        let mut rest = Vec::new();
+        let _ = self.output.read_to_end(&mut rest);
+        let status = self.ssh.wait().unwrap();
+        assert!(!self.guard.passed(), "the session did not end");
+        status.code()
+    }
+}
+
+/// Whether a process has this among its arguments.
+fn is_running(mark: &str) -> bool {
+    let processes = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let mut lines = processes.filter_map(|it| fs::read(it.path().join("cmdline")).ok());
+    // The ssh clients have it as a part of one argument, the remote command has it alone.
+    let alone = format!("/dev/null/{mark}");
+    lines.any(|line| line.split(|byte| *byte == 0).any(|arg| arg == alone.as_bytes()))
+}
+
+#[test]
+fn sigterm_drains_then_closes() {
+    const DRAIN: Duration = Duration::from_secs(3);
+    let home = Home::new();
+    let mut node = Node::start(&home, &["--drain", &DRAIN.as_secs().to_string()]);
+    let client = Client::known_to(&home, "tester", "ssh");
+    let mark = format!("drain-{}", node.pid());
+    let mut sessions: Vec<Session> =
+        (0..20).map(|i| Session::start(&client, &node, WAYS[i % WAYS.len()], &mark)).collect();
+    sessions.iter_mut().for_each(Session::ready);
+    assert!(is_running(&mark));
+
+    let told = Instant::now();
+    node.signal(Signal::SIGTERM);
+    eventually("a node that takes nobody new", || {
+        let address = node.address().to_string();
+        let dialled = output(&mut client.home.alknet(&["dial", &address, "ssh", "--via", "tls"]));
+        (!dialled.status.success()).then_some(())
+    });
+
+    // What ends by itself in time ends as if nothing were.
+    let closed = sessions.split_off(8);
+    for mut session in sessions {
+        session.end_input();
+        // cat fails for the path that marks it, after it has copied its input.
+        assert_eq!(session.wait(), Some(1));
+    }
+    assert!(told.elapsed() < DRAIN, "too slow to tell a drained session from a closed one");
+    for session in closed {
+        assert_eq!(session.wait(), Some(255));
+    }
+    let status = node.wait(SOON);
+    assert_eq!(status.code(), Some(0), "{}", node.log());
+    assert!(told.elapsed() >= DRAIN, "the sessions were not given their time");
+    assert!(node.log().contains("sessions were closed at the deadline"), "{}", node.log());
+    eventually("the end of the remote commands", || (!is_running(&mark)).then_some(()));
+
+    let count = |name: &str| {
+        let of_ssh =
+            |event: &&serde_json::Value| event["event"] == name && event["alpn"] == "alknet/ssh";
+        home.audit().iter().filter(of_ssh).count()
+    };
+    assert_eq!((count("session-start"), count("session-end")), (20, 20));
+    assert!(!home.path().join("run/address").exists());
+}
+
+#[test]
+fn an_idle_node_ends_at_once() {
+    let home = Home::new();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let mut node = Node::start(&home, &["--drain", "50"]);
+        node.signal(signal);
+        assert_eq!(node.wait(Duration::from_secs(20)).code(), Some(0), "{}", node.log());
+    }
+}
+
+#[test]
+fn kill_and_restart_lose_nothing() {
+    let home = Home::new();
+    let mut node = Node::start(&home, &[]);
+    let address = node.address().to_string();
+    let id = node.id();
+    let client = Client::known_to(&home, "tester", "ssh");
+    let token =
+        stdout(&output(&mut home.alknet(&["token", "create", "--name", "kept", "--scope", "ssh"])));
+    let known = || {
+        let list = |what| stdout(&output(&mut home.alknet(&[what, "list", "--json"])));
+        (list("peer"), list("token"))
+    };
+    let before = known();
+    let mut session = Session::start(&client, &node, "tls", "killed");
+    session.ready();
+    node.signal(Signal::SIGKILL);
+    assert_eq!(node.wait(SOON).code(), None);
+    assert_eq!(session.wait(), Some(255));
+
+    let again = Node::start_at(&home, &address, &[]);
+    assert_eq!(again.id(), id);
+    assert_eq!(known(), before);
+    for via in WAYS {
+        assert_eq!(stdout(&output(client.ssh(&again, via).arg("echo back"))), "back\n");
+    }
+    // The token still proves who has it.
+    let guest = Client::new();
+    let login = ["login", &address, "--pin", &id.to_string()];
+    let logged_in = output_with(&mut guest.home.alknet(&login), token.as_bytes());
+    assert!(logged_in.status.success(), "{}", text(&logged_in));
+    let dial = ["dial", &address, "ssh", "--via", "websocket"];
+    assert_eq!(first_bytes(&mut guest.home.alknet(&dial)), *b"SSH-2.0-");
+}
+
+#[test]
+fn one_state_folder_serves_one_node() {
+    let home = Home::new();
+    let _node = Node::start(&home, &[]);
+    let second = output(&mut home.alknet(&["serve", "--listen", "127.0.0.1:0"]));
+    assert_eq!(second.status.code(), Some(1), "{}", text(&second));
+    assert!(second.stdout.is_empty() && text(&second).contains("error: "), "{}", text(&second));
+}
+
+#[test]
+fn a_taken_port_is_an_error() {
+    let (home, other) = (Home::new(), Home::new());
+    let node = Node::start(&home, &[]);
+    let address = node.address().to_string();
+    let second = output(&mut other.alknet(&["serve", "--listen", &address]));
+    assert_eq!(second.status.code(), Some(1), "{}", text(&second));
+    assert!(text(&second).contains(&node.port()), "{}", text(&second));
+}

@@ -1,0 +1,23 @@
+//! The whole program: real clients against a real `alknet serve`.
+//!
+//! Every test starts a node of its own on a free port with a state folder of its own, and
+//! nothing waits for time to pass: only for something to happen, with a deadline.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "helpers of tests"
+)]
+
+mod client;
+mod hostile;
+mod http;
+mod https;
+mod lifecycle;
+mod node;
+mod openssh;
+mod process;
+mod refusals;
+mod terminal;

@@ -1,0 +1,197 @@
+//! A node under test.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, mpsc::channel},
+    thread,
+    time::Duration,
+};
+
+use alknet_core::NodeId;
+use nix::sys::signal::Signal;
+use serde::Deserialize;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    client::account,
+    process::{Deadline, SOON, eventually, output, signal, stdout},
+};
+
+/// A state folder, of a node or of a client.
+pub(crate) struct Home(TempDir);
+
+impl Home {
+    pub(crate) fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The program, with this state folder and nothing of the caller's environment that
+    /// would change what it does.
+    pub(crate) fn alknet(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_alknet"));
+        command.args(args).env("ALKNET_HOME", self.path()).env_remove("ALKNET_LOG");
+        command
+    }
+
+    /// This folder's own key, as `alknet id` prints it.
+    pub(crate) fn id(&self) -> String {
+        stdout(&output(&mut self.alknet(&["id"]))).trim().to_owned()
+    }
+
+    /// The audit log so far.
+    pub(crate) fn audit(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path().join("audit.log")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits until an entry of the audit log fits.
+    #[track_caller]
+    pub(crate) fn audited(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("{what} in the audit log"), || {
+            self.audit().into_iter().find(|event| fits(event))
+        })
+    }
+}
+
+/// What `alknet serve --json` prints.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Banner {
+    pub(crate) node: String,
+    pub(crate) listen: SocketAddr,
+    pub(crate) sign_in: Vec<String>,
+}
+
+/// A running node. It is killed when it is dropped, and what it logged is shown if that
+/// happens in a failing test.
+pub(crate) struct Node {
+    child: Child,
+    banner: Banner,
+    log: Arc<Mutex<String>>,
+    audit: PathBuf,
+}
+
+impl Node {
+    /// `alknet serve` on a free port, with further arguments, when it is ready.
+    #[track_caller]
+    pub(crate) fn start(home: &Home, args: &[&str]) -> Self {
+        Self::start_at(home, "127.0.0.1:0", args)
+    }
+
+    /// `alknet serve` on an address.
+    #[track_caller]
+    pub(crate) fn start_at(home: &Home, listen: &str, args: &[&str]) -> Self {
+        let mut child = home
+            .alknet(&["serve", "--listen", listen, "--json"])
+            .args(args)
+            .envs(account_of(home.path()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = collect(child.stderr.take().unwrap());
+        let (send, line) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line))
+        });
+        let Ok(line) = line.recv_timeout(SOON) else {
+            let _ = child.kill();
+            panic!("the node did not start: {}", log.lock().unwrap());
+        };
+        let banner = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        Self { child, banner, log, audit: home.path().join("audit.log") }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.banner.listen
+    }
+
+    pub(crate) fn port(&self) -> String {
+        self.banner.listen.port().to_string()
+    }
+
+    pub(crate) fn banner(&self) -> &Banner {
+        &self.banner
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.banner.node.parse().unwrap()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Memory that is resident now, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn signal(&self, it: Signal) {
+        signal(self.pid(), it);
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub(crate) fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let guard = Deadline::kill(self.pid(), limit);
+        let status = self.child.wait().unwrap();
+        assert!(!guard.passed(), "the node did not end in {limit:?}");
+        status
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            let audit = fs::read_to_string(&self.audit).unwrap_or_default();
+            eprintln!("the node's log:\n{}\nand its audit log:\n{audit}", self.log());
+        }
+    }
+}
+
+/// Gives the node's account a home folder of its own and a shell that reads no files of
+/// the user's (libnss-wrapper, a stand-in for the account database).
+fn account_of(home: &Path) -> [(&'static str, PathBuf); 3] {
+    let (passwd, folder) = (home.join("passwd"), home.join("account"));
+    fs::create_dir_all(&folder).unwrap();
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    let line = format!("{}:x:{uid}:{gid}::{}:/bin/sh\n", account(), folder.display());
+    fs::write(&passwd, line).unwrap();
+    [
+        ("LD_PRELOAD", "libnss_wrapper.so".into()),
+        ("NSS_WRAPPER_PASSWD", passwd),
+        ("NSS_WRAPPER_GROUP", "/etc/group".into()),
+    ]
+}
+
+/// Keeps what a process says.
+fn collect(mut from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let log = Arc::new(Mutex::new(String::new()));
+    let kept = log.clone();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut buffer) {
+            kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+    });
+    log
+}
