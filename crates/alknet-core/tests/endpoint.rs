@@ -46,6 +46,24 @@ impl ProtocolHandler for Whoami {
     }
 }
 
+/// Panics when it has a stream.
+struct Panics;
+
+impl ProtocolHandler for Panics {
+    fn name(&self) -> &'static str {
+        "panics"
+    }
+
+    fn alpns(&self) -> Vec<Alpn> {
+        vec![Alpn::new("alknet/panics").unwrap()]
+    }
+
+    async fn handle(&self, connection: Connection, _: AuthContext) -> Result<(), HandlerError> {
+        let stream = connection.accept_bi().await?;
+        panic!("as the test asks, holding {stream:?}");
+    }
+}
+
 struct Node {
     endpoint: Endpoint,
     identity: Arc<NodeIdentity>,
@@ -56,6 +74,7 @@ fn node(identities: Identities, limits: Limits, hide_services: bool) -> Node {
     registry.register(echo::Echo, Access::Public).unwrap();
     registry.register(Whoami(&["alknet/open", "web"]), Access::Public).unwrap();
     registry.register(Whoami(&["alknet/private"]), Access::Scope).unwrap();
+    registry.register(Panics, Access::Public).unwrap();
     let identity = Arc::new(NodeIdentity::from_seed(&[1; 32]).unwrap());
     let web = SelfSigned::generate(&["localhost".into()], time::OffsetDateTime::now_utc()).unwrap();
     let config = EndpointConfig {
@@ -348,6 +367,19 @@ async fn half_open_handshakes_do_not_lock_anybody_out() {
     // The oldest ones have been cut off, well before their timeout.
     let mut byte = [0];
     assert!(matches!(half_open[0].read(&mut byte).await, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn a_panicking_handler_ends_its_own_connections_alone() {
+    let node = plain_node();
+    let calm = node.dial("alknet/echo").quic(node.addr()).await.unwrap().connection;
+    let mut stream = calm.open_bi().await.unwrap();
+    for broken in node.both(&node.dial("alknet/panics")).await {
+        assert!(ask(&broken.unwrap()).await.unwrap_or_default().is_empty());
+    }
+    stream.write_all(b"x").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'x');
+    assert!(node.dial("alknet/echo").tls(node.addr()).await.is_ok());
 }
 
 #[tokio::test]

@@ -71,6 +71,9 @@ impl Configs {
             .with_no_client_auth()
             .with_cert_resolver(web);
         standard_config.alpn_protocols = names(&standard);
+        // Credentials are bound to the exporter, which TLS 1.2 makes unique to a session
+        // only with the extended master secret (RFC 7627; RFC 9729, section 7).
+        standard_config.require_ems = true;
         Ok(Self {
             native: Arc::new(native),
             web: Arc::new(standard_config),
