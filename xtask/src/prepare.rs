@@ -18,6 +18,8 @@ const CRATE: &str = "russh";
 const STAMP: &str = ".stamp";
 /// Stands in the stamp while files are being replaced.
 const UNFINISHED: &str = "unfinished";
+/// Goes to the end of the crate's manifest, which has no such table.
+const QUIET: &str = "\n[lints.rust]\nwarnings = \"allow\"\n";
 
 /// Makes the folder, or leaves it alone where it is up to date.
 pub(crate) fn patched_crates(root: &Path) -> Result<()> {
@@ -33,6 +35,7 @@ pub(crate) fn patched_crates(root: &Path) -> Result<()> {
     for (name, patch) in &patches {
         apply(&mut tree, patch).with_context(|| format!("patches/{name} on {CRATE} {version}"))?;
     }
+    quiet(&mut tree)?;
     replace(&dir, &tree, &stamp)?;
     let stamp = format!("{wanted}\n{}\n", digest(&tree));
     fs::write(dir.join(STAMP), stamp)?;
@@ -68,7 +71,7 @@ fn patches(root: &Path) -> Result<BTreeMap<String, String>> {
 
 fn inputs_digest(version: &str, patches: &BTreeMap<String, String>) -> String {
     let parts = patches.iter().flat_map(|(name, patch)| [name.as_bytes(), patch.as_bytes()]);
-    files::digest(std::iter::once(version.as_bytes()).chain(parts))
+    files::digest([version.as_bytes(), QUIET.as_bytes()].into_iter().chain(parts))
 }
 
 /// The published source, as cargo downloads and verifies it.
@@ -154,6 +157,15 @@ fn apply(tree: &mut Tree, patch: &str) -> Result<()> {
             | FileOperation::Copy { .. } => bail!("a patch that renames: {operation:?}"),
         }
     }
+    Ok(())
+}
+
+/// Cargo shows the warnings of a crate that lies in a folder, and these are not ours.
+fn quiet(tree: &mut Tree) -> Result<()> {
+    let manifest = tree.get_mut("Cargo.toml").context("no Cargo.toml")?;
+    let lints = b"\n[lints";
+    ensure!(!manifest.windows(lints.len()).any(|at| at == lints), "Cargo.toml has lints by now");
+    manifest.extend_from_slice(QUIET.as_bytes());
     Ok(())
 }
 

@@ -18,7 +18,6 @@ const DEADLINE: Duration = Duration::from_secs(40 * 60);
 pub(crate) struct Cmd {
     inner: Command,
     shown: String,
-    deadline: Duration,
 }
 
 impl Cmd {
@@ -27,7 +26,7 @@ impl Cmd {
         let mut inner = Command::new(program);
         inner.current_dir(dir).stdin(Stdio::null());
         let name = Path::new(program).file_name().unwrap_or(program);
-        Self { inner, shown: name.to_string_lossy().into_owned(), deadline: DEADLINE }
+        Self { inner, shown: name.to_string_lossy().into_owned() }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -51,11 +50,11 @@ impl Cmd {
         eprintln!("$ {}", self.shown);
         // A group of its own, so that a wedged grandchild goes with it.
         let mut child = self.inner.process_group(0).spawn().with_context(|| self.failed())?;
-        let Some(status) = child.wait_timeout(self.deadline)? else {
+        let Some(status) = child.wait_timeout(DEADLINE)? else {
             let group = format!("-{}", child.id());
             Command::new("kill").args(["-KILL", "--", &group]).status()?;
             child.wait()?;
-            bail!("`{}` did not end in {} s", self.shown, self.deadline.as_secs());
+            bail!("`{}` did not end in {} s", self.shown, DEADLINE.as_secs());
         };
         if !status.success() {
             bail!("`{}` failed: {status}", self.shown);

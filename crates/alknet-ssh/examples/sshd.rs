@@ -1,6 +1,7 @@
 //! The SSH handler on a listener of one's own: `sshd KEY.pub…` serves the account that it
 //! runs as, on a free TCP port of the loopback interface, to whoever has one of the keys.
 //! It prints the port, and the line of `known_hosts` by which OpenSSH trusts it.
+#![allow(clippy::print_stdout, reason = "the output is what the example is for")]
 
 use std::{env, error::Error, fs, net::Ipv4Addr, sync::Arc};
 
@@ -8,9 +9,7 @@ use alknet_core::{
     Access, Alpn, Audit, AuthContext, Connection, Dispatcher, HandlerRegistry, Limits,
     NodeIdentity, SingleStream, Stream, TransportKind,
 };
-use alknet_ssh::{
-    Account, HostKey, SshAdapter, SshConfig, SshLimits, UserKey, known_hosts_line,
-};
+use alknet_ssh::{Account, HostKey, SshAdapter, SshConfig, SshLimits, UserKey, known_hosts_line};
 use alknet_testing::identities::{Identities, identity};
 use tokio::net::TcpListener;
 

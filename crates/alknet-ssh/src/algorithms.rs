@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use russh::{
-    Preferred, cipher, compression, kex, mac,
+    Preferred, cipher, compression, kex,
     keys::{Algorithm, EcdsaCurve, HashAlg},
+    mac,
 };
 
 /// Post-quantum key exchange first, then X25519. Both strict (no packet may be slipped in

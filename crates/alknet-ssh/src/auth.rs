@@ -54,7 +54,7 @@ impl Login {
     pub(crate) async fn offered(&self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> bool {
         let fingerprint = fingerprint(key);
         let verdict = self.check(user, key, algorithm, fingerprint).await;
-        verdict.map_err(|refusal| self.refused(fingerprint, refusal)).is_ok()
+        verdict.map_err(|refusal| self.refused(fingerprint, &refusal)).is_ok()
     }
 
     /// Logs in with a key that the client has proven to be its own.
@@ -73,7 +73,7 @@ impl Login {
                 true
             }
             Err(refusal) => {
-                self.refused(fingerprint, refusal);
+                self.refused(fingerprint, &refusal);
                 false
             }
         }
@@ -84,13 +84,13 @@ impl Login {
     pub(crate) async fn holds(&self) -> bool {
         let Some(fingerprint) = self.proven else { return false };
         let verdict = self.identity(fingerprint).await;
-        verdict.map_err(|refusal| self.refused(Some(fingerprint), refusal)).is_ok()
+        verdict.map_err(|refusal| self.refused(Some(fingerprint), &refusal)).is_ok()
     }
 
     /// Puts a refusal into the audit log.
-    pub(crate) fn refused(&self, key: Option<KeyFingerprint>, refusal: Refusal) {
+    pub(crate) fn refused(&self, key: Option<KeyFingerprint>, refusal: &Refusal) {
         let mut reason = refusal.to_string();
-        if let Refusal::Store(error) = &refusal {
+        if let Refusal::Store(error) = refusal {
             reason.extend(std::error::Error::source(error).map(|cause| format!(": {cause}")));
         }
         self.settings.audit.record(self.event(AuditEvent::REFUSED, key).because(reason));

@@ -110,7 +110,7 @@ impl Handler for Client {
         _user: &str,
         _certificate: &Certificate,
     ) -> Result<Auth, Self::Error> {
-        self.login.refused(None, Refusal::Certificate);
+        self.login.refused(None, &Refusal::Certificate);
         Ok(Auth::reject())
     }
 

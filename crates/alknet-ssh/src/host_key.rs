@@ -38,8 +38,10 @@ impl HostKey {
     pub fn from_seed(seed: &[u8; 32], identity: &NodeIdentity) -> Result<Self, HostKeyError> {
         let key = PrivateKey::from(Ed25519Keypair::from_seed(seed));
         let blob = key.public_key().to_bytes()?;
-        let nonce: [u8; 32] =
-            Sha256::new_with_prefix(b"alknet host certificate v1").chain_update(blob).finalize().into();
+        let nonce: [u8; 32] = Sha256::new_with_prefix(b"alknet host certificate v1")
+            .chain_update(blob)
+            .finalize()
+            .into();
         let mut builder = Builder::new(nonce, key.public_key().clone(), 0, u64::MAX)?;
         builder.cert_type(CertType::Host)?.key_id(identity.id().to_string())?;
         // OpenSSH up to 10.2 compares the host's name with each principal, later versions

@@ -1,4 +1,72 @@
-//! An SSH server over any byte stream.
+//! An SSH server over any byte stream: the handler of `alknet/ssh`.
+//!
+//! ```no_run
+//! # use std::{error::Error, sync::Arc};
+//! # use alknet_core::*;
+//! # use alknet_ssh::*;
+//! # async fn serve(
+//! #     node: NodeIdentity, seed: [u8; 32], people: Arc<dyn IdentityProvider>, web: WebCertificates,
+//! # ) -> Result<Endpoint, Box<dyn Error>> {
+//! let ssh = SshAdapter::new(SshConfig {
+//!     host_key: HostKey::from_seed(&seed, &node)?,
+//!     identities: people.clone(),
+//!     audit: Audit::to_log(),
+//!     account: Account::current()?,
+//!     limits: SshLimits::default(),
+//! });
+//! let mut handlers = HandlerRegistry::new();
+//! handlers.register(ssh, Access::Protocol)?;
+//! let dispatcher = Dispatcher::new(handlers, Limits::default(), Audit::to_log());
+//! let config = EndpointConfig {
+//!     listen: "[::]:4433".parse()?,
+//!     identity: Arc::new(node),
+//!     web,
+//!     hide_services: false,
+//!     fallback: None,
+//! };
+//! Ok(Endpoint::bind(&config, dispatcher, people)?)
+//! # }
+//! ```
+//!
+//! On a listener of one's own that knows nothing of ALPNs it is as short: see
+//! `examples/sshd.rs`.
+//!
+//! # Model
+//!
+//! Every stream that a peer opens on a connection is an independent SSH transport, with a
+//! login of its own. Sessions run as the account of the node's process: the login name must
+//! be that account's, and the key must be known to the [`IdentityProvider`] as that of an
+//! identity with the scope `ssh`. That an identity was already proven for the connection (a
+//! token, a TLS client key) neither replaces the SSH key nor is replaced by it.
+//!
+//! The host key is certified by the node's identity ([`HostKey`]), so a client that knows
+//! the node's id needs no trust on first use.
+//!
+//! There are shells and commands, with a terminal or without. Everything else (subsystems,
+//! forwarding, agents, X11) is refused as RFC 4254 has it.
+//!
+//! # Invariants
+//!
+//! - The SSH session loop waits for nothing but the next event: not for a write to the
+//!   network, not for a program that reads slowly, not for one client channel on behalf of
+//!   another.
+//! - What is queued in either direction is bounded: by the windows of the channels towards
+//!   programs, and by a limit on the unsent bytes towards the client.
+//! - A program's process group does not outlive its channel. When the channel or the
+//!   transport goes first, the group is told to hang up, and killed after a grace. What a
+//!   program left in the background when it exited is no longer its group's business, as
+//!   with OpenSSH.
+//! - All of a program's output is sent before its exit status.
+//! - Programs get a clean environment and default signal dispositions: nothing of the node's
+//!   own is passed on.
+//!
+//! # Limits of what it protects
+//!
+//! A session can do what the node's account can do, the node's own files included. Taking a
+//! key away prevents new channels at once and does not end running programs. PAM, `utmp` and
+//! `/etc/nologin` are not consulted.
+//!
+//! [`IdentityProvider`]: alknet_core::IdentityProvider
 
 mod account;
 mod algorithms;

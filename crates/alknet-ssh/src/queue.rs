@@ -11,8 +11,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    io,
-    mem,
+    io, mem,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -33,7 +32,8 @@ const KEEP: usize = 256 * 1024;
 /// The stream: reads go straight through, writes go into the queue.
 ///
 /// `poll_flush` does nothing: what was written is on its way. `poll_shutdown` waits until
-/// all of it is written and the sending direction is closed.
+/// all of it is written and the sending direction is closed. Dropping the stream begins a
+/// shutdown too, so that the last words of a session that fails get out.
 pub(crate) struct QueuedWriter<R> {
     read: R,
     queue: Arc<Queue>,
@@ -75,7 +75,11 @@ struct State {
 /// Splits the two halves of a transport's stream into a stream that never waits with its
 /// writes, the future that does the writing, and a view of what is queued. More than
 /// `limit` bytes in the queue end the stream with [`io::ErrorKind::OutOfMemory`].
-pub(crate) fn queued<R, W>(read: R, write: W, limit: usize) -> (QueuedWriter<R>, Drain<W>, Backlog) {
+pub(crate) fn queued<R, W>(
+    read: R,
+    write: W,
+    limit: usize,
+) -> (QueuedWriter<R>, Drain<W>, Backlog) {
     let queue = Arc::new(Queue {
         state: Mutex::default(),
         eased: Notify::new(),
@@ -136,12 +140,19 @@ impl Queue {
             return Poll::Ready(Ok(()));
         }
         state.closer = Some(cx.waker().clone());
+        drop(state);
+        self.close();
+        Poll::Pending
+    }
+
+    /// Begins the shutdown.
+    fn close(&self) {
+        let mut state = self.state();
         if !mem::replace(&mut state.closing, true) {
             wake(&mut state.writer);
             drop(state);
             self.closing.cancel();
         }
-        Poll::Pending
     }
 
     /// Swaps everything queued into `batch`, which is empty; `false` when there will be
@@ -229,6 +240,12 @@ impl Drop for EndOnDrop {
         if !self.0.state().closed {
             self.0.end(io::ErrorKind::ConnectionAborted);
         }
+    }
+}
+
+impl<R> Drop for QueuedWriter<R> {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }
 

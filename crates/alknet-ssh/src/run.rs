@@ -64,7 +64,7 @@ pub(crate) enum Output {
 impl Run {
     /// Serves the program until it has exited and all of its output is sent. When the
     /// channel goes first, the program is told to hang up.
-    pub(crate) async fn to_end(self) {
+    pub(crate) async fn serve(self) {
         let Self { mut process, output, channel, handle, signals, gone, backlog, grace } = self;
         let _gone = gone.clone().drop_guard();
         let (read, write) = channel.split();
@@ -111,7 +111,6 @@ impl Wire {
                 self.forward(stdout, None, pending()),
                 self.forward(stderr, Some(STDERR), pending())
             );
-            let _ = self.write.eof().await;
         };
         let exited = CancellationToken::new();
         supervise(process, &exited, signals, output, feed(read, stdin, AtEof::Close)).await
@@ -127,10 +126,7 @@ impl Wire {
         signals: mpsc::Receiver<Signal>,
     ) -> io::Result<ExitStatus> {
         let exited = CancellationToken::new();
-        let output = async {
-            self.forward(Some(terminal.clone()), None, exited.cancelled()).await;
-            let _ = self.write.eof().await;
-        };
+        let output = self.forward(Some(terminal.clone()), None, exited.cancelled());
         let input = feed(read, Some(terminal.clone()), AtEof::Ignore);
         supervise(process, &exited, signals, output, input).await
     }
@@ -175,7 +171,11 @@ impl Wire {
     }
 
     /// Tells how the program ended and closes the channel.
+    ///
+    /// The end of the output is told no earlier: OpenSSH's client answers it by closing the
+    /// channel, after which the status of a program that still runs could not be told.
     async fn report(&self, status: io::Result<ExitStatus>) {
+        let _ = self.write.eof().await;
         let told = status.as_ref().ok().and_then(|status| Some((status, status.signal()?)));
         if let Some((status, number)) = told {
             let (name, core, none) = (signal::to_wire(number), status.core_dumped(), String::new());

@@ -120,7 +120,7 @@ impl Slot {
             backlog: link.backlog.clone(),
             grace: link.settings.limits.hangup_grace,
         };
-        link.tasks.spawn(run.to_end());
+        link.tasks.spawn(run.serve());
         Ok(Remote { terminal, signals, gone })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use alknet_core::{AuthContext, SendStream, Stream};
+use alknet_core::{AuthContext, Stream};
 use russh::{Disconnect, server};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -12,7 +12,7 @@ use crate::{
     chunks::Chunks,
     client::Client,
     handler::Settings,
-    queue::{self, Backlog, Drain},
+    queue::{self, Backlog},
     tasks::Tasks,
 };
 
@@ -21,6 +21,10 @@ const QUEUE: usize = 64 * 1024 * 1024;
 /// How long the peer has to take what is left once the transport is shut down, and to close
 /// its own end.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// How long a client gets, once its last process has ended, to leave by itself: a farewell
+/// that comes with the exit status would make it report a lost connection instead.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// Serves one transport. Its processes have ended when this returns; when it is dropped,
 /// they are killed.
@@ -38,11 +42,14 @@ pub(crate) async fn serve(settings: Arc<Settings>, stream: Stream, auth: AuthCon
     };
     let _kill = link.tasks.abort_on_drop();
     let client = Client::new(link.clone(), Login::new(settings.clone(), auth));
-    let ended = tokio::select! {
-        ended = session(&link, stream, client) => ended,
-        never = write(drain) => match never {},
+    let session = session(&link, stream, client);
+    let (ended, written) = tokio::select! {
+        both = async { tokio::join!(session, drain.run()) } => both,
         never = deadlines(&link, &login) => match never {},
     };
+    if let Err(error) = written {
+        tracing::debug!(%error, "the stream of an SSH transport failed");
+    }
     if let Err(error) = ended {
         tracing::debug!(%error, "the SSH transport ended");
     }
@@ -91,15 +98,9 @@ async fn session(
 async fn farewell(link: &Link, handle: server::Handle) -> Infallible {
     link.settings.draining.cancelled().await;
     link.tasks.idle().await;
+    sleep(PARTING).await;
     let reason = String::from("the node is shutting down");
     let _ = handle.disconnect(Disconnect::ByApplication, reason, String::new()).await;
-    pending().await
-}
-
-async fn write(drain: Drain<SendStream>) -> Infallible {
-    if let Err(error) = drain.run().await {
-        tracing::debug!(%error, "the stream of an SSH transport failed");
-    }
     pending().await
 }
 
@@ -110,7 +111,7 @@ async fn deadlines(link: &Link, login: &Login) -> Infallible {
         () = link.authenticated.cancelled() => {}
         () = link.backlog.closing() => {}
         () = sleep(timeout) => {
-            login.refused(None, Refusal::TooLate(timeout.as_secs()));
+            login.refused(None, &Refusal::TooLate(timeout.as_secs()));
             link.backlog.end(io::ErrorKind::TimedOut);
         }
     }

@@ -110,7 +110,7 @@ impl Entry {
 pub(crate) fn resolve(home: &Home, node: &str) -> Result<Target, KnownNodesError> {
     let entries = parse(home, home.read(FILE)?.as_deref())?;
     if node.starts_with("https://") {
-        let (address, id) = link(node).ok_or_else(|| KnownNodesError::NoLink)?;
+        let (address, id) = link(node).ok_or(KnownNodesError::NoLink)?;
         let known = entries.iter().find(|entry| entry.label == address && entry.id != id);
         return match known {
             None => Ok(Target { address, id: Some(id) }),

@@ -159,3 +159,57 @@ async fn pongs_are_bounded() {
     client.read_to_end(&mut pongs).await.unwrap();
     assert!(pongs.len() < 300_000, "{}", pongs.len());
 }
+
+/// Whatever bytes come, the WebSocket ends, and nothing panics.
+#[tokio::test(start_paused = true)]
+async fn random_bytes_end_it() {
+    for seed in 0..300_u64 {
+        let (mut client, server) = tokio::io::duplex(4096);
+        let mut tasks = JoinSet::new();
+        let (send, mut recv) = end(server, Role::Server, &mut tasks).split();
+        // Frames of the right shape get further than noise alone.
+        let mut bytes = if seed % 2 == 0 { vec![0x82, 0x83, 1, 2, 3, 4, 5, 6, 7] } else { vec![] };
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        for _ in 0..100 {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend(state.to_be_bytes());
+        }
+        client.write_all(&bytes).await.unwrap();
+        client.shutdown().await.unwrap();
+        let _ = recv.read_to_end(&mut Vec::new()).await;
+        drop((recv, send));
+        tasks.join_all().await;
+    }
+}
+
+/// The peer reads nothing, so only the end itself can wake either half.
+#[tokio::test(start_paused = true)]
+async fn an_end_seen_by_one_half_wakes_the_other() {
+    let soon = std::time::Duration::from_secs(1);
+    for reset_here in [true, false] {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut tasks = JoinSet::new();
+        let (mut send, mut recv) = end(server, Role::Server, &mut tasks).split();
+        let mut waiting = JoinSet::new();
+        if reset_here {
+            waiting.spawn(async move { recv.read(&mut [0; 8]).await.unwrap_err() });
+            tokio::task::yield_now().await;
+            send.reset(Code::LIMIT);
+        } else {
+            waiting.spawn(async move {
+                loop {
+                    if let Err(error) = send.write_all(&[0; 4096]).await {
+                        return error;
+                    }
+                }
+            });
+            tokio::task::yield_now().await;
+            client.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x0f, 0xa4]).await.unwrap();
+            let error = recv.read(&mut [0; 8]).await.unwrap_err();
+            assert_eq!(StreamReset::code_of(&error), Some(Code::LIMIT));
+        }
+        tokio::time::timeout(soon, waiting.join_next()).await.unwrap();
+    }
+}

@@ -81,6 +81,17 @@ async fn the_end_of_the_drain_ends_a_waiting_read() {
 }
 
 #[tokio::test]
+async fn what_was_written_before_a_drop_arrives() {
+    let ((mut stream, drain, _backlog), mut far) = over_pipe(64, HIGH);
+    stream.write_all(&[1; 1000]).await.unwrap();
+    drop(stream);
+    let mut received = Vec::new();
+    let (drained, read) = tokio::join!(drain.run(), far.read_to_end(&mut received));
+    assert!(drained.is_ok() && read.is_ok());
+    assert_eq!(received, [1; 1000]);
+}
+
+#[tokio::test]
 async fn a_transport_that_fails_ends_the_stream() {
     let ((mut stream, drain, _backlog), far) = over_pipe(64, HIGH);
     drop(far);
@@ -145,7 +156,8 @@ where
         ..server::Config::default()
     });
     let mut server = JoinSet::new();
-    server.spawn(async move { server::run_stream(config, server_end, Echo::default()).await?.await });
+    server
+        .spawn(async move { server::run_stream(config, server_end, Echo::default()).await?.await });
     let config = Arc::new(client::Config::default());
     let mut session = client::connect_stream(config, client_end, Trusting).await.unwrap();
     assert!(session.authenticate_none("user").await.unwrap().success());

@@ -1,5 +1,12 @@
 //! The SSH handler against russh's client over in-memory connections, and against OpenSSH's
 //! over a socket.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails panics, in its helpers too"
+)]
 
 mod flow;
 mod login;

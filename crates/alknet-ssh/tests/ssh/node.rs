@@ -173,11 +173,13 @@ pub(crate) struct Trust {
 impl client::Handler for Trust {
     type Error = russh::Error;
 
-    async fn check_server_key(&mut self, key: &PublicKeyOrCertificate) -> Result<bool, Self::Error> {
+    async fn check_server_key(
+        &mut self,
+        key: &PublicKeyOrCertificate,
+    ) -> Result<bool, Self::Error> {
         let PublicKeyOrCertificate::Certificate(certificate) = key else { return Ok(false) };
-        let authority = KeyData::from(russh::keys::ssh_key::public::Ed25519PublicKey(
-            *self.node.as_bytes(),
-        ));
+        let authority =
+            KeyData::from(russh::keys::ssh_key::public::Ed25519PublicKey(*self.node.as_bytes()));
         let authority = PublicKey::from(authority).fingerprint(HashAlg::Sha256);
         Ok(certificate.cert_type().is_host() && certificate.validate([&authority]).is_ok())
     }
