@@ -10,7 +10,7 @@ use alknet_http::{Conceal, SESSION_COOKIE};
 use axum::{
     Router,
     extract::{Path, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -58,7 +58,15 @@ pub(crate) fn private(web: Arc<Web>, shows_itself: bool) -> Router {
 
 /// Uses a sign-in link up and leaves the browser with a session. The secret is gone from
 /// the address bar with the redirect; the fragment, which names the node, stays.
-async fn sign_in(State(web): State<Arc<Web>>, Path(secret): Path<String>) -> Response {
+async fn sign_in(
+    State(web): State<Arc<Web>>,
+    method: Method,
+    Path(secret): Path<String>,
+) -> Response {
+    // Programs that preview links ask by HEAD, which must not use the secret up.
+    if method != Method::GET {
+        return Conceal.into_response();
+    }
     match session::begin(&web, secret).await {
         Some(cookie) => {
             let headers = [

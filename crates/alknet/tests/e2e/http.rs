@@ -62,6 +62,9 @@ async fn a_sign_in_link_works_once_and_its_cookie_for_the_same_origin_only() {
     let anonymous = raw(&node, "GET /alknet/session", "Connection: close\r\n", b"").await;
     assert_eq!(anonymous, nothing);
 
+    // What previews links does not use one up.
+    let preview = raw(&node, &format!("HEAD {path}"), "Connection: close\r\n", b"").await;
+    assert!(preview.starts_with("HTTP/1.1 404 "), "{preview}");
     let first = raw(&node, &format!("GET {path}"), "Connection: close\r\n", b"").await;
     assert!(first.starts_with("HTTP/1.1 303 "), "{first}");
     let cookie = cookie(&first);
