@@ -67,9 +67,6 @@ pub enum TunnelError {
     /// The server took too long.
     #[error("the server did not answer in time")]
     TimedOut,
-    /// The system gave no random numbers.
-    #[error("no random numbers")]
-    Random(#[from] aws_lc_rs::error::Unspecified),
 }
 
 /// Opens `alpn` at the node behind an established HTTPS connection: by WebTransport over
@@ -126,7 +123,7 @@ impl Asking<'_> {
     }
 
     async fn websocket(self) -> Result<Tunnel, TunnelError> {
-        let ws_key = ws::handshake::key()?;
+        let ws_key = ws::handshake::key();
         let request = Request::builder()
             .uri(self.alpn.path())
             .header(header::HOST, self.authority.as_str())

@@ -60,12 +60,12 @@
 //! "ticket.<secret>"]` for a WebSocket, whose names can have no slash. The answer selects
 //! the first. How a WebSocket carries a byte stream:
 //! - The bytes of binary messages are the stream; where messages begin and end means
-//!   nothing, and a message may be of any length.
+//!   nothing. A message holds at most 1 MiB; a longer one is answered with close code 1009.
 //! - An empty binary message ends the stream in its direction.
 //! - A text message breaks the protocol (close code 1003).
 //! - Close code 1000 is [`Code::NORMAL`](alknet_core::Code::NORMAL), and 4000 + n is code n.
 //!
-//! Native clients use [`tunnel`]: both ends prove their keys over keying material of the
+//! Native clients use [`tunnel()`]: both ends prove their keys over keying material of the
 //! TLS session, and the node's X.509 certificate does not matter.
 //!
 //! # What the decoy hides, and what it does not

@@ -1,6 +1,12 @@
 //! `alknet`: a self-hostable networking toolkit. This crate assembles the others into one
 //! program and keeps the state: identity, peers, tokens.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "the docs of arguments are the text of --help, where brackets mark what is optional"
+)]
+
 mod audit;
 mod authorized_keys;
 mod certificates;
@@ -52,6 +58,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
 fn log_to_stderr(default: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("ALKNET_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // At trace it logs whole frames: what passes through a tunnel stays out of the log.
+    let filter = match "tungstenite=info".parse() {
+        Ok(directive) => filter.add_directive(directive),
+        Err(_) => filter,
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

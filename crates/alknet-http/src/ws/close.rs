@@ -7,9 +7,9 @@ pub(crate) const PROTOCOL_ERROR: u16 = 1002;
 pub(crate) const UNSUPPORTED_DATA: u16 = 1003;
 const GOING_AWAY: u16 = 1001;
 const NO_STATUS: u16 = 1005;
-const INVALID_PAYLOAD: u16 = 1007;
+pub(crate) const INVALID_PAYLOAD: u16 = 1007;
 const POLICY: u16 = 1008;
-const TOO_BIG: u16 = 1009;
+pub(crate) const TOO_BIG: u16 = 1009;
 const INTERNAL: u16 = 1011;
 const RESTART: u16 = 1012;
 const TRY_LATER: u16 = 1013;
@@ -39,11 +39,6 @@ pub(crate) fn from_wire(code: Option<u16>) -> Code {
         code @ 4000..=4999 => Code::new(u64::from(code - OURS)),
         _ => Code::INTERNAL,
     }
-}
-
-/// Whether a peer may send this code in a close frame (RFC 6455, section 7.4.2).
-pub(crate) fn may_be_sent(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 #[cfg(test)]

@@ -1,13 +1,11 @@
 //! The opening handshake (RFC 6455, section 4, and RFC 8441 for HTTP/2).
 
-use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
 use hyper::ext::Protocol;
+use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use crate::origin::single;
-
-const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// How a request asks for a WebSocket.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,15 +38,13 @@ pub(crate) fn asked<B>(request: &Request<B>) -> Option<Asked> {
 
 /// What the server makes of the client's key.
 pub(crate) fn accept(key: &str) -> HeaderValue {
-    let hash = digest(&SHA1_FOR_LEGACY_USE_ONLY, format!("{key}{GUID}").as_bytes());
-    HeaderValue::try_from(BASE64.encode(hash)).unwrap_or_else(|_| HeaderValue::from_static(""))
+    let accept = derive_accept_key(key.as_bytes());
+    HeaderValue::try_from(accept).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// A client's key.
-pub(crate) fn key() -> Result<String, aws_lc_rs::error::Unspecified> {
-    let mut nonce = [0; 16];
-    aws_lc_rs::rand::fill(&mut nonce)?;
-    Ok(BASE64.encode(nonce))
+pub(crate) fn key() -> String {
+    generate_key()
 }
 
 fn has_token(headers: &HeaderMap, name: &header::HeaderName, token: &str) -> bool {

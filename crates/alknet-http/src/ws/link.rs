@@ -1,195 +1,283 @@
 //! What the two halves of a WebSocket and its driver share.
 
 use std::{
-    io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    collections::VecDeque,
+    io, mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
 use alknet_core::{Code, StreamReset};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
-use tokio::sync::Notify;
+use tokio_tungstenite::tungstenite::Message;
 
-use super::{Ended, close, frame::Opcode, inbound::Inbound, outbound::Outbound};
+use super::close;
 
-/// Who waits for the transport to take more.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Waiting {
-    Data,
-    Control,
+/// The most data in one message that is sent, and what waits for the driver, in bytes.
+const CHUNK: usize = 64 * 1024;
+/// With so many bytes, or so many messages, waiting to be read nothing more is received.
+const READ_AHEAD: usize = 128 * 1024;
+const READ_AHEAD_MESSAGES: usize = 8;
+
+/// Why a WebSocket ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The peer closed it.
+    Peer(Code),
+    /// It is closed here with this close code: by reset, or for a fault of the peer.
+    Local(u16),
+    /// The peer is gone.
+    Lost,
 }
 
-/// The transport remembers one waker for writes, and two tasks write: both are woken.
 #[derive(Default)]
-struct Writers {
-    data: AtomicWaker,
-    control: AtomicWaker,
-}
-
-impl Wake for Writers {
-    fn wake(self: Arc<Self>) {
-        self.data.wake();
-        self.control.wake();
-    }
-}
-
-pub(super) struct Shared {
-    outbound: Mutex<Outbound>,
-    writers: Arc<Writers>,
-    reader: AtomicWaker,
+pub(super) struct Link {
     state: Mutex<State>,
-    /// Tells the driver to look at `state` and the queue.
-    pub(super) changed: Notify,
-    /// Anything arrived since this was last looked at.
-    pub(super) heard: AtomicBool,
-    /// The receiving half is waiting for bytes, so silence is the peer's.
-    pub(super) listening: AtomicBool,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+    driver: AtomicWaker,
 }
 
 #[derive(Default)]
-pub(super) struct State {
-    /// How it ended, from when that is known.
+struct State {
     ended: Option<Ended>,
-    /// The close frame that is due.
-    pub(super) close: Option<u16>,
-    sender_gone: bool,
-    /// What the receiving half gave back: at the end of the stream, or when dropped.
-    pub(super) returned: Option<Inbound>,
-    receiver_gone: bool,
+    outgoing: Outgoing,
+    incoming: Incoming,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[derive(Default)]
+struct Outgoing {
+    data: BytesMut,
+    /// The stream was ended: no data may follow.
+    finished: bool,
+    /// The message that says so has yet to be sent.
+    finish_due: bool,
+    /// Something was queued since the transport was last flushed.
+    unflushed: bool,
+    gone: bool,
 }
 
-impl Shared {
-    pub(super) fn new(outbound: Outbound) -> Self {
-        Self {
-            outbound: Mutex::new(outbound),
-            writers: Arc::default(),
-            reader: AtomicWaker::new(),
-            state: Mutex::default(),
-            changed: Notify::new(),
-            heard: AtomicBool::new(false),
-            listening: AtomicBool::new(false),
-        }
+#[derive(Default)]
+struct Incoming {
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+    /// The peer ended the stream.
+    finished: bool,
+    /// Nobody wants what still comes.
+    stopped: bool,
+    gone: bool,
+}
+
+impl Link {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
-    }
-
-    /// Lets `act` at the outbound queue; whoever waits is woken when there is room.
-    pub(super) fn with_outbound<T>(
-        &self,
-        waiting: Waiting,
-        cx: &Context<'_>,
-        act: impl FnOnce(&mut Outbound, &mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        let slot = match waiting {
-            Waiting::Data => &self.writers.data,
-            Waiting::Control => &self.writers.control,
-        };
-        slot.register(cx.waker());
-        let both = Waker::from(self.writers.clone());
-        act(&mut lock(&self.outbound), &mut Context::from_waker(&both))
-    }
-
-    /// Queues a control frame for the driver to send.
-    pub(super) fn control(&self, opcode: Opcode, payload: &[u8]) -> io::Result<()> {
-        lock(&self.outbound).push_control(opcode, payload)?;
-        self.changed.notify_one();
-        Ok(())
-    }
-
-    /// Queues the close frame.
-    pub(super) fn push_close(&self, code: u16) -> io::Result<()> {
-        lock(&self.outbound).push_close(code)
-    }
-
-    pub(super) fn is_unflushed(&self) -> bool {
-        lock(&self.outbound).is_unflushed()
-    }
-
-    /// The error of a half used after the end, if this is after the end.
-    pub(super) fn ended_error(&self) -> Option<io::Error> {
-        let ended = self.state().ended?;
-        Some(match ended {
-            Ended::Peer(code) => StreamReset(code).into(),
-            Ended::Local(_) => io::ErrorKind::ConnectionAborted.into(),
-            Ended::Lost => io::ErrorKind::TimedOut.into(),
-        })
-    }
-
-    pub(super) fn ended(&self) -> Option<Ended> {
-        self.state().ended
-    }
-
-    /// The peer sent a close frame; ours answers it.
-    pub(super) fn closed_by_peer(&self, code: Option<u16>) {
-        let answer = code.unwrap_or(close::NORMAL);
-        self.end(Ended::Peer(close::from_wire(code)), Some(answer));
-    }
-
-    /// This side ends it, and says so to the peer.
-    pub(super) fn close_locally(&self, code: Code, wire: u16) {
-        self.end(Ended::Local(code), Some(wire));
-    }
-
-    /// The peer or the transport is gone: nothing can be said any more.
-    pub(super) fn lost(&self) {
-        self.end(Ended::Lost, None);
-    }
-
-    fn end(&self, ended: Ended, close: Option<u16>) {
-        let mut state = self.state();
-        if state.ended.is_none() {
-            state.ended = Some(ended);
-            state.close = close;
-        }
-        drop(state);
-        self.changed.notify_one();
+    /// Ends the WebSocket, unless it ended before, and wakes all who wait.
+    pub(super) fn end(&self, ended: Ended) {
+        self.state().ended.get_or_insert(ended);
+        self.driver.wake();
         self.reader.wake();
-        self.writers.data.wake();
+        self.writer.wake();
+    }
+}
+
+/// For the sending half.
+impl Link {
+    /// Queues as much as there is room for.
+    pub(super) fn poll_write(&self, cx: &Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.writer.register(cx.waker());
+        let mut state = self.state();
+        if let Some(ended) = state.ended {
+            return Poll::Ready(Err(ended.into()));
+        }
+        let out = &mut state.outgoing;
+        if out.finished {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        let room = CHUNK.saturating_sub(out.data.len());
+        if room == 0 {
+            return Poll::Pending;
+        }
+        let data = data.get(..room).unwrap_or(data);
+        out.data.extend_from_slice(data);
+        out.unflushed = true;
+        drop(state);
+        self.driver.wake();
+        Poll::Ready(Ok(data.len()))
     }
 
-    /// Leaves the reader's waker for an end that comes from elsewhere.
-    pub(super) fn register_reader(&self, cx: &Context<'_>) {
-        self.reader.register(cx.waker());
-        self.listening.store(true, Ordering::Relaxed);
+    /// Waits until the transport has taken everything.
+    pub(super) fn poll_flush(&self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        self.writer.register(cx.waker());
+        let state = self.state();
+        match state.ended {
+            _ if !state.outgoing.unflushed => Poll::Ready(Ok(())),
+            Some(ended) => Poll::Ready(Err(ended.into())),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Ends the stream behind what is queued.
+    pub(super) fn finish(&self) {
+        let out = &mut self.state().outgoing;
+        if !mem::replace(&mut out.finished, true) {
+            out.finish_due = true;
+            out.unflushed = true;
+            self.driver.wake();
+        }
+    }
+
+    /// Drops what is queued and closes the WebSocket.
+    pub(super) fn reset(&self, code: Code) {
+        let mut state = self.state();
+        state.outgoing.data.clear();
+        state.outgoing.finish_due = false;
+        drop(state);
+        self.end(Ended::Local(close::to_wire(code)));
     }
 
     pub(super) fn sender_gone(&self) {
-        let finished = lock(&self.outbound).is_finished();
         let mut state = self.state();
-        state.sender_gone = true;
+        state.outgoing.gone = true;
+        let finished = state.outgoing.finished;
         drop(state);
         if finished {
-            self.changed.notify_one();
+            self.driver.wake();
         } else {
             // As on any transport: a sender that is dropped unfinished cancels.
-            self.close_locally(Code::CANCELLED, close::to_wire(Code::CANCELLED));
+            self.end(Ended::Local(close::to_wire(Code::CANCELLED)));
+        }
+    }
+}
+
+/// For the receiving half.
+impl Link {
+    /// The next bytes, at most `max`; `None` at the end.
+    pub(super) fn poll_chunk(
+        &self,
+        cx: &Context<'_>,
+        max: usize,
+    ) -> Poll<io::Result<Option<Bytes>>> {
+        self.reader.register(cx.waker());
+        let mut state = self.state();
+        let ended = state.ended;
+        let incoming = &mut state.incoming;
+        if incoming.stopped {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if let Some(chunk) = incoming.take(max) {
+            drop(state);
+            self.driver.wake();
+            return Poll::Ready(Ok(Some(chunk)));
+        }
+        match ended {
+            // A normal close is the end of the stream.
+            Some(Ended::Peer(Code::NORMAL)) => Poll::Ready(Ok(None)),
+            _ if incoming.finished => Poll::Ready(Ok(None)),
+            Some(ended) => Poll::Ready(Err(ended.into())),
+            None => Poll::Pending,
         }
     }
 
-    /// The receiving half has what it wanted: the driver listens on, for control frames.
-    pub(super) fn give_back(&self, inbound: Inbound) {
-        self.state().returned = Some(inbound);
-        self.listening.store(false, Ordering::Relaxed);
-        self.changed.notify_one();
+    /// A WebSocket cannot tell its peer to stop: what still comes is dropped.
+    pub(super) fn stop(&self) {
+        self.state().incoming.stop();
+        self.driver.wake();
     }
 
     pub(super) fn receiver_gone(&self) {
-        self.state().receiver_gone = true;
-        self.changed.notify_one();
+        let incoming = &mut self.state().incoming;
+        incoming.gone = true;
+        incoming.stop();
+        self.driver.wake();
+    }
+}
+
+/// For the driver.
+impl Link {
+    /// Leaves the driver's waker for everything below.
+    pub(super) fn register_driver(&self, cx: &Context<'_>) {
+        self.driver.register(cx.waker());
     }
 
-    /// Both halves are done, and nothing went wrong.
-    pub(super) fn is_abandoned(&self) -> bool {
-        let state = self.state();
-        state.sender_gone && state.receiver_gone
+    /// How the WebSocket ended, if it did: normally, when both halves are dropped and all
+    /// is sent.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        let State { ended, outgoing, incoming } = &*self.state();
+        let abandoned = outgoing.gone && incoming.gone && !outgoing.unflushed;
+        ended.or_else(|| abandoned.then_some(Ended::Local(close::NORMAL)))
+    }
+
+    /// What is to be sent next.
+    pub(super) fn next_message(&self) -> Option<Message> {
+        let out = &mut self.state().outgoing;
+        if out.data.is_empty() {
+            let end = mem::take(&mut out.finish_due);
+            return end.then(|| Message::Binary(Bytes::new()));
+        }
+        let data = out.data.split().freeze();
+        self.writer.wake();
+        Some(Message::Binary(data))
+    }
+
+    /// The transport has taken everything that the driver took.
+    pub(super) fn flushed(&self) {
+        let out = &mut self.state().outgoing;
+        out.unflushed = out.finish_due || !out.data.is_empty();
+        self.writer.wake();
+    }
+
+    /// Whether the receiving half has room for another message, or wants none.
+    pub(super) fn is_receiving(&self) -> bool {
+        let incoming = &self.state().incoming;
+        incoming.bytes < READ_AHEAD && incoming.queue.len() < READ_AHEAD_MESSAGES
+    }
+
+    /// Hands a message to the receiving half; an empty one is the end. False if the end
+    /// came before.
+    pub(super) fn deliver(&self, data: Bytes) -> bool {
+        let incoming = &mut self.state().incoming;
+        if incoming.finished {
+            return false;
+        }
+        if data.is_empty() {
+            incoming.finished = true;
+        } else if !incoming.stopped {
+            incoming.bytes += data.len();
+            incoming.queue.push_back(data);
+        }
+        self.reader.wake();
+        true
+    }
+}
+
+impl Incoming {
+    fn take(&mut self, max: usize) -> Option<Bytes> {
+        let first = self.queue.front_mut()?;
+        let chunk = first.split_to(max.min(first.len()));
+        if !first.has_remaining() {
+            self.queue.pop_front();
+        }
+        self.bytes -= chunk.len();
+        Some(chunk)
+    }
+
+    fn stop(&mut self) {
+        self.stopped = true;
+        self.queue.clear();
+        self.bytes = 0;
+    }
+}
+
+/// The error of a half that is used after the end.
+impl From<Ended> for io::Error {
+    fn from(ended: Ended) -> Self {
+        match ended {
+            Ended::Peer(code) => StreamReset(code).into(),
+            Ended::Local(_) => io::ErrorKind::ConnectionAborted.into(),
+            Ended::Lost => io::ErrorKind::ConnectionReset.into(),
+        }
     }
 }

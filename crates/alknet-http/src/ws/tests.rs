@@ -1,11 +1,13 @@
 //! Both roles against each other; other implementations stand in the integration tests.
 
-use alknet_core::StreamReset;
+use alknet_core::{Code, StreamReset};
 use alknet_testing::memory;
+use futures_util::StreamExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     task::JoinSet,
 };
+use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
 use super::*;
 
@@ -158,6 +160,53 @@ async fn pongs_are_bounded() {
     let mut pongs = Vec::new();
     client.read_to_end(&mut pongs).await.unwrap();
     assert!(pongs.len() < 300_000, "{}", pongs.len());
+}
+
+/// What is written waits for room behind the pongs; nothing of it is lost.
+#[tokio::test]
+async fn data_gets_past_a_backlog_of_pongs() {
+    let (mut client, server) = tokio::io::duplex(4096);
+    let mut tasks = JoinSet::new();
+    let (mut send, _recv) = end(server, Role::Server, &mut tasks).split();
+    let mut ping = vec![0x89, 0xfd, 0, 0, 0, 0];
+    ping.extend([0; 125]);
+    for _ in 0..4000 {
+        client.write_all(&ping).await.unwrap();
+    }
+    let data: Vec<u8> = (0..500_000_u32).map(|i| (i % 253) as u8).collect();
+    let sent = data.clone();
+    tasks.spawn(async move {
+        send.write_all(&sent).await.unwrap();
+        send.shutdown().await.unwrap();
+    });
+    let mut client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+    let (mut received, mut pongs) = (Vec::new(), 0);
+    loop {
+        match client.next().await.unwrap().unwrap() {
+            Message::Binary(end) if end.is_empty() => break,
+            Message::Binary(more) => received.extend(more),
+            Message::Pong(_) => pongs += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(received == data);
+    assert!(pongs > 1000, "{pongs}");
+}
+
+/// Whoever owned the driver is gone, and the halves are told.
+#[tokio::test]
+async fn a_dropped_driver_fails_both_halves() {
+    let (_client, server) = tokio::io::duplex(64);
+    let mut tasks = JoinSet::new();
+    let (mut send, mut recv) = end(server, Role::Server, &mut tasks).split();
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { recv.read(&mut [0; 8]).await.unwrap_err() });
+    waiting.spawn(async move { send.write_all(&[0; 1_000_000]).await.unwrap_err() });
+    tokio::task::yield_now().await;
+    tasks.shutdown().await;
+    for error in waiting.join_all().await {
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    }
 }
 
 /// Whatever bytes come, the WebSocket ends, and nothing panics.

@@ -70,7 +70,7 @@ pub(crate) struct Banner {
     pub(crate) sign_in: Vec<String>,
 }
 
-/// A running node. It is killed when it is dropped, and what it logged is shown if that
+/// A running node. It is stopped when it is dropped, and what it logged is shown if that
 /// happens in a failing test.
 pub(crate) struct Node {
     child: Child,
@@ -89,8 +89,10 @@ impl Node {
     /// `alknet serve` on an address.
     #[track_caller]
     pub(crate) fn start_at(home: &Home, listen: &str, args: &[&str]) -> Self {
+        let drain: &[&str] = if args.contains(&"--drain") { &[] } else { &["--drain", "1"] };
         let mut child = home
             .alknet(&["serve", "--listen", listen, "--json"])
+            .args(drain)
             .args(args)
             .envs(account_of(home.path()))
             .stdin(Stdio::null())
@@ -159,8 +161,13 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if matches!(self.child.try_wait(), Ok(None)) {
+            // An end that clients hear of: left behind, they would wait for their timeout.
+            self.signal(Signal::SIGTERM);
+            let guard = Deadline::kill(self.pid(), SOON);
+            let _ = self.child.wait();
+            guard.passed();
+        }
         if thread::panicking() {
             let audit = fs::read_to_string(&self.audit).unwrap_or_default();
             eprintln!("the node's log:\n{}\nand its audit log:\n{audit}", self.log());
