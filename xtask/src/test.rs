@@ -18,9 +18,6 @@ pub(crate) fn everything(root: &Path) -> Result<()> {
     steps.step("unit tests of the web client", || web::test(root));
     steps.step("tests", || rust(root, &[]));
     steps.step("tests of the browser crate", || rust(root, &["-p", "alknet-wasm"]));
-    steps.step("tests of the browser crate", || {
-        sh::cargo(root, ["test", "--quiet", "-p", "alknet-wasm", "--lib"]).run()
-    });
     steps.step("examples in the documentation", || sh::cargo(root, ["test", "--doc"]).run());
     steps.step("browser tests", || browser(root));
     steps.finish()

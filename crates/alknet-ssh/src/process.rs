@@ -70,8 +70,12 @@ impl Process {
         }
     }
 
-    /// Tells the group to hang up and kills what is left of it after `grace`.
+    /// Tells the group to hang up and kills what is left of it after `grace`. When the
+    /// leader has exited already, does nothing: the number may be another group's by now.
     pub(crate) async fn hang_up(mut self, grace: Duration) {
+        if self.child.id().is_none() {
+            return;
+        }
         let deadline = Instant::now() + grace;
         self.signal(Signal::HUP);
         // A stopped process sees the hangup only when it is continued.

@@ -176,11 +176,12 @@ impl Wire {
     /// channel, after which the status of a program that still runs could not be told.
     async fn report(&self, status: io::Result<ExitStatus>) {
         let _ = self.write.eof().await;
-        let told = status.as_ref().ok().and_then(|status| Some((status, status.signal()?)));
-        if let Some((status, number)) = told {
-            let (name, core, none) = (signal::to_wire(number), status.core_dumped(), String::new());
-            let id = self.write.id();
-            let _ = self.handle.exit_signal_request(id, name, core, none.clone(), none).await;
+        if let Ok(status) = &status
+            && let Some(number) = status.signal()
+        {
+            let (id, name) = (self.write.id(), signal::to_wire(number));
+            let (core, text, language) = (status.core_dumped(), String::new(), String::new());
+            let _ = self.handle.exit_signal_request(id, name, core, text, language).await;
         } else {
             let code = status.ok().and_then(|status| u32::try_from(status.code()?).ok());
             let _ = self.write.exit_status(code.unwrap_or(UNKNOWN)).await;

@@ -92,7 +92,6 @@ impl Node {
         let log = fs::File::create(dir.join("node.log"))?;
         let child = Command::new(binary)
             .args(["serve", "--listen", "127.0.0.1:0"])
-            .arg(format!("--authorized-keys={}", keys.authorized.display()))
             .env("ALKNET_HOME", &home)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -105,6 +104,11 @@ impl Node {
         })?;
         let address = address.lines().next().unwrap_or_default().trim().to_owned();
         let client_home = dir.join("client-home");
+        // Inside HTTPS the machine's key has to be known too.
+        let id = Cmd::new(dir, binary).arg("id").env("ALKNET_HOME", &client_home).read()?;
+        let ssh_key = keys.client.with_extension("pub").display().to_string();
+        let add = ["peer", "add", "bench", "--scope", "ssh", "--key", id.trim(), "--key", &ssh_key];
+        Cmd::new(dir, binary).args(add).env("ALKNET_HOME", &home).run()?;
         Ok(Self { address, binary: binary.to_owned(), client_home, _server: server })
     }
 

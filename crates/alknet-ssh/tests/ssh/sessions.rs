@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use alknet_core::Code;
 use russh::{ChannelMsg, Pty, Sig, client::Handle};
 use tokio::time::sleep;
 
@@ -283,17 +284,20 @@ async fn a_terminal_that_is_held_does_not() {
     let client = node.session().await;
     let outcome = on_terminal(&client, "trap '' HUP; sleep 1000 & echo $!; exit 2", &[]).await;
     assert_eq!(outcome.status, Some(2));
-    let left: i32 = outcome.text().trim().parse().unwrap();
-    let left = rustix::process::Pid::from_raw(left).unwrap();
-    rustix::process::kill_process(left, rustix::process::Signal::KILL).unwrap();
+    kill(outcome.text().trim());
+}
+
+/// A node that never kills: what ends, ends by being told to hang up.
+fn patient() -> Node {
+    Node::with_limits(|limits| limits.hangup_grace = Duration::from_secs(3600))
 }
 
 #[tokio::test]
 async fn closing_the_channel_ends_the_process_group() {
-    let node = Node::new();
+    let node = patient();
     let client = node.session().await;
     let channel = client.channel_open_session().await.unwrap();
-    let pids = start_two(&node, &channel, "").await;
+    let pids = start_two(&node, &channel, "sleep 1000").await;
     channel.close().await.unwrap();
     gone(&pids).await;
     assert_eq!(run(&client, "true").await.status, Some(0), "the transport goes on");
@@ -305,7 +309,7 @@ async fn closing_the_channel_ends_what_runs_on_its_terminal() {
     let client = node.session().await;
     let channel = client.channel_open_session().await.unwrap();
     channel.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
-    let pids = start_two(&node, &channel, "").await;
+    let pids = start_two(&node, &channel, "sleep 1000").await;
     channel.close().await.unwrap();
     gone(&pids).await;
 }
@@ -317,8 +321,8 @@ async fn the_end_of_the_connection_ends_the_process_group() {
     let mut client = node.client_on(connection.clone()).await;
     assert!(node.log_in(&mut client, node.user("alice", &["ssh"])).await);
     let channel = client.channel_open_session().await.unwrap();
-    let pids = start_two(&node, &channel, "").await;
-    connection.close(alknet_core::Code::CANCELLED, "");
+    let pids = start_two(&node, &channel, "sleep 1000").await;
+    connection.close(Code::CANCELLED, "");
     gone(&pids).await;
 }
 
@@ -327,29 +331,75 @@ async fn who_ignores_the_hangup_is_killed() {
     let node = Node::with_limits(|limits| limits.hangup_grace = Duration::from_millis(200));
     let client = node.session().await;
     let channel = client.channel_open_session().await.unwrap();
-    let pids = start_two(&node, &channel, "trap '' HUP;").await;
+    let pids = start_two(&node, &channel, "trap '' HUP; sleep 1000").await;
     channel.close().await.unwrap();
     gone(&pids).await;
 }
 
 #[tokio::test]
-async fn dropping_the_handler_kills() {
-    let node = Node::with_limits(|limits| limits.hangup_grace = Duration::from_secs(3600));
+async fn who_ignores_the_hangup_is_killed_after_its_leader_too() {
+    let node = Node::with_limits(|limits| limits.hangup_grace = Duration::from_millis(200));
     let client = node.session().await;
     let channel = client.channel_open_session().await.unwrap();
-    let pids = start_two(&node, &channel, "trap '' HUP;").await;
+    let deaf = "(trap '' HUP; touch deaf; exec sleep 1000)";
+    let pids = start_two(&node, &channel, deaf).await;
+    soon("the program", appears(&node.file("deaf"))).await;
+    channel.close().await.unwrap();
+    gone(&pids).await;
+}
+
+#[tokio::test]
+async fn what_a_program_left_behind_stays() {
+    let node = Node::with_limits(|limits| limits.hangup_grace = Duration::ZERO);
+    let connection = node.connect();
+    let mut client = node.client_on(connection.clone()).await;
+    assert!(node.log_in(&mut client, node.user("alice", &["ssh"])).await);
+    let channel = client.channel_open_session().await.unwrap();
+    channel.exec(true, "sleep 1000 & echo $$ $!").await.unwrap();
+    let (mut read, _write) = channel.split();
+    let line = wait_for(&mut read, "\n").await;
+    let (leader, left) = line.trim().split_once(' ').unwrap();
+    let leader = Path::new("/proc").join(leader);
+    soon("the end of the program", async {
+        while leader.exists() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    connection.close(Code::CANCELLED, "");
+    soon("the end of the session", async {
+        while !node.dispatcher.sessions().is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(runs(left));
+    kill(left);
+}
+
+fn kill(pid: &str) {
+    let pid = rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+}
+
+#[tokio::test]
+async fn dropping_the_handler_kills() {
+    let node = patient();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    let pids = start_two(&node, &channel, "trap '' HUP; sleep 1000").await;
     assert_eq!(node.dispatcher.shutdown(Duration::ZERO).await, 1);
     gone(&pids).await;
 }
 
-/// Starts a program that starts another in its group; gives the ids of both. The ids go
+/// Starts a shell that starts another program in its group; gives the ids of both. The ids go
 /// through a file, so that nothing of the output is in the way.
 async fn start_two(
     node: &Node,
     channel: &russh::Channel<russh::client::Msg>,
-    prepare: &str,
+    second: &str,
 ) -> [String; 2] {
-    let script = format!("{prepare} sleep 1000 & echo $$ $! >pids.new; mv pids.new pids; wait");
+    let script = format!("{second} & echo $$ $! >pids.new; mv pids.new pids; wait");
     channel.exec(true, script).await.unwrap();
     soon("the program", appears(&node.file("pids"))).await;
     let pids = fs::read_to_string(node.file("pids")).unwrap();
@@ -380,20 +430,22 @@ async fn appears(path: &Path) {
     }
 }
 
-async fn wait_for(read: &mut russh::ChannelReadHalf, text: &str) {
+/// Reads until a text appears; gives what came up to then.
+async fn wait_for(read: &mut russh::ChannelReadHalf, text: &str) -> String {
     let mut seen = Vec::new();
     let reading = async {
         while let Some(message) = read.wait().await {
             if let ChannelMsg::Data { data } = message {
                 seen.extend_from_slice(&data);
-                if String::from_utf8_lossy(&seen).contains(text) {
-                    return;
+                let seen = String::from_utf8_lossy(&seen);
+                if seen.contains(text) {
+                    return seen.into_owned();
                 }
             }
         }
         panic!("the program ended early: {}", String::from_utf8_lossy(&seen));
     };
-    soon(text, reading).await;
+    soon(text, reading).await
 }
 
 #[tokio::test]
