@@ -228,6 +228,11 @@ impl Dispatcher {
         sessions
     }
 
+    /// How many sessions are live.
+    pub fn session_count(&self) -> usize {
+        self.shared.sessions().len()
+    }
+
     /// Closes every session of an identity; how many there were.
     pub fn close_identity(&self, id: &str, code: Code) -> usize {
         let of_identity = |s: &Session| s.auth.identity.as_ref().is_some_and(|i| i.id == id);

@@ -383,6 +383,22 @@ async fn a_panicking_handler_ends_its_own_connections_alone() {
 }
 
 #[tokio::test]
+async fn quic_clients_that_leave_at_once_do_not_lock_anybody_out() {
+    let mut limits = Limits::default();
+    limits.handshakes = 16;
+    let node = node(Identities::new(), limits, false);
+    for _ in 0..100 {
+        let dial = Dial { timeout: Duration::from_millis(5), ..node.dial("alknet/echo") };
+        // Most are given up in the handshake.
+        drop(dial.quic(node.addr()).await);
+    }
+    let dialled = node.dial("alknet/echo").quic(node.addr()).await.unwrap();
+    let mut stream = dialled.connection.open_bi().await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'x');
+}
+
+#[tokio::test]
 async fn shutdown_closes_sessions_and_takes_no_new_ones() {
     let node = plain_node();
     let (addr, dial) = (node.addr(), node.dial("alknet/echo"));

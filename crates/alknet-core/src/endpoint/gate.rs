@@ -51,8 +51,8 @@ impl Gate {
         Pass { gate: self.clone(), id, evicted }
     }
 
-    /// How many places are taken.
-    pub(super) fn taken(&self) -> usize {
+    #[cfg(test)]
+    fn taken(&self) -> usize {
         self.lock().tokens.len()
     }
 

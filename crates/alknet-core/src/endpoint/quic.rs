@@ -26,7 +26,7 @@ const DATAGRAM_BUFFER: usize = 256 * 1024;
 const UNI_STREAMS: u32 = 256;
 /// Well under the idle timeouts of both ends (browsers: 30 s), and of NATs for UDP.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// With this many handshakes in progress, a client has to prove its address first.
+/// With this many connections that are no sessions, a client has to prove its address first.
 const RETRY_ABOVE: usize = 64;
 
 /// The transport parameters of both sides of a connection.
@@ -59,12 +59,18 @@ pub(super) async fn accept_loop(
     tasks: TaskTracker,
 ) {
     while let Some(Some(incoming)) = shared.stop.run_until_cancelled(endpoint.accept()).await {
-        if incoming.may_retry() && shared.gate.taken() >= RETRY_ABOVE {
+        // Beside those in a handshake, connections that were closed at once cost memory
+        // until they have drained.
+        let idle = endpoint.open_connections().saturating_sub(shared.dispatcher.session_count());
+        if idle >= shared.dispatcher.limits().handshakes {
+            // A client that means it sends its first packet again.
+            incoming.ignore();
+        } else if incoming.may_retry() && idle >= RETRY_ABOVE {
             // Fails only for a client that may not retry.
             let _ = incoming.retry();
-            continue;
+        } else {
+            tasks.spawn(connection(shared.clone(), incoming));
         }
-        tasks.spawn(connection(shared.clone(), incoming));
     }
 }
 
