@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use alknet_core::Scopes;
 use clap::{Parser, Subcommand};
 
-use crate::{failure::Failure, home::Home};
+use crate::{Services, failure::Failure, home::Home};
 
 /// One port, many protocols, reachable from a browser
 ///
@@ -55,9 +55,9 @@ impl Command {
     }
 
     /// Does it.
-    pub(crate) async fn run(self, home: &Home) -> Result<(), Failure> {
+    pub(crate) async fn run(self, home: &Home, more: Services) -> Result<(), Failure> {
         match self {
-            Self::Serve(args) => serve::run(args, home).await,
+            Self::Serve(args) => serve::run(args, home, more).await,
             Self::Id(args) => id::run(&args, home),
             Self::Login(args) => login::run(args, home).await,
             Self::Dial(args) => dial::run(args, home).await,

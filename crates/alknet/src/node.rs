@@ -11,6 +11,7 @@ use alknet_ssh::{Account, HostKey, SshAdapter, SshConfig, SshLimits};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    Services,
     audit::{AuditFile, AuditWriter},
     authorized_keys::AuthorizedKeys,
     certificates::{Certificates, Source},
@@ -53,7 +54,11 @@ pub(crate) struct Node {
 
 impl Node {
     /// Opens the state folder and starts to serve.
-    pub(crate) async fn start(home: &Home, settings: Settings) -> Result<Self, Failure> {
+    pub(crate) async fn start(
+        home: &Home,
+        settings: Settings,
+        more: Services,
+    ) -> Result<Self, Failure> {
         let lock = home.serve_lock()?;
         let keys = Keys::open(home)?;
         let identity = Arc::new(keys.identity()?);
@@ -80,7 +85,7 @@ impl Node {
             account: account.clone(),
             limits: SshLimits::default(),
         };
-        let services = services(ssh, audit)?;
+        let services = services(ssh, more, audit)?;
         let endpoint = listen(&settings, &identity, &certificates, &services, identities, web)?;
         home.write_address(endpoint.local_addr())?;
 
@@ -129,9 +134,10 @@ fn identities(store: &Store, authorized_keys: Option<PathBuf>) -> Arc<dyn Identi
 }
 
 /// The services of the node: a new protocol is one line here.
-fn services(ssh: SshConfig, audit: Audit) -> Result<Dispatcher, Failure> {
+fn services(ssh: SshConfig, more: Services, audit: Audit) -> Result<Dispatcher, Failure> {
     let mut registry = HandlerRegistry::new();
     registry.register(SshAdapter::new(ssh), Access::Protocol)?;
+    more(&mut registry)?;
     Ok(Dispatcher::new(registry, Limits::default(), audit))
 }
 

@@ -8,7 +8,7 @@ use alknet_http::Decoy;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
-    authorized_keys,
+    Services, authorized_keys,
     certificates::Source,
     config::{self, Config, DEFAULT_PORT},
     failure::Failure,
@@ -62,14 +62,14 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
+pub(crate) async fn run(args: Args, home: &Home, more: Services) -> Result<(), Failure> {
     let config = Config::load(home)?;
     let drain = Duration::from_secs(args.drain.or(config.drain).unwrap_or(DRAIN));
     let json = args.json;
     let hosts = args.hosts.clone();
     // Before the node stands: a signal that comes early must not be lost.
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-    let node = Node::start(home, settings(args, config)?).await?;
+    let node = Node::start(home, settings(args, config)?, more).await?;
     let hosts = Hosts::new(&hosts, node.address());
     hosts.publish(home)?;
     banner::print(&node, &hosts, json).await?;
