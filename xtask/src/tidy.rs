@@ -15,7 +15,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("alknet-ssh", &["alknet-core"]),
     ("alknet-wasm", &["alknet-core"]),
     ("alknet-testing", &["alknet-core"]),
-    ("alknet", &["alknet-core", "alknet-http", "alknet-ssh"]),
+    ("alknet-vault", &[]),
+    ("alknet", &["alknet-core", "alknet-http", "alknet-ssh", "alknet-vault"]),
 ];
 
 /// What tests may use besides, in every crate.
