@@ -234,6 +234,26 @@ test("a sign-in link works once", options, async (t) => {
   await type(page, "echo $((6 * 7))", /42/);
 });
 
+for (const [name, prepare] of [
+  ["WebTransport", () => undefined],
+  ["WebSocket", withoutWebTransport],
+]) {
+  test(`revoking the browser's session ends its shell, over ${name}`, options, async (t) => {
+    const node = await startNode(t);
+    const page = await newPage(t, await startBrowser(t, node));
+    await page.addInitScript(prepare);
+    await page.goto(node.signIn);
+    await live(page);
+    await type(page, "echo $((6 * 7))", /42/);
+    const [session] = JSON.parse(alknet(node, "token", "list", "--json"));
+    alknet(node, "token", "revoke", session.id);
+    await page.getByText("The node has withdrawn this browser's access.").waitFor();
+    await screenshot(page, `revoked-${name.toLowerCase()}`);
+    await page.getByRole("button", { name: "Reconnect" }).click();
+    await titled(page, "You are not signed in");
+  });
+}
+
 test("signing out ends the session of the browser", options, async (t) => {
   const node = await startNode(t);
   const page = await newPage(t, await startBrowser(t, node));

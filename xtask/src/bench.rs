@@ -51,7 +51,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let node = Node::start(&dir, &binary, &keys)?;
     let ways: Vec<Way> = WAYS.iter().map(|name| way(name, &dir, &keys, &sshd, &node)).collect();
     let samples = measure(&ways)?;
-    let text = report::markdown(&samples, &report::machine(root)?);
+    let identities = sh::cargo(root, ["bench", "-p", "alknet", "--bench", "identities"]).read()?;
+    let text =
+        report::markdown(&samples, &report::machine(root)?) + &report::identities(&identities);
     files::write(&root.join("docs/benchmarks.md"), text.as_bytes())?;
     print!("{text}");
     Ok(())

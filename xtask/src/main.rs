@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod files;
+mod fuzz;
 mod prepare;
 mod sh;
 mod steps;
@@ -29,6 +30,8 @@ cargo xtask VERB [ARGS]
   check           formatting, clippy, tidy, documentation, licences
   tidy            the architecture, as a test
   e2e             the browser tests alone
+  fuzz [SECONDS] [TARGETS]
+                  run the fuzz targets, a minute each
   bench           measure and rewrite docs/benchmarks.md
   web             build the web client alone, into web/app/dist
   prepare         make .patched/, which every cargo command needs
@@ -53,7 +56,7 @@ fn dispatch(root: &Path, verb: &str, args: &[String]) -> Result<()> {
         print!("{HELP}");
         return Ok(());
     }
-    let takes_args = matches!(verb, "run" | "test");
+    let takes_args = matches!(verb, "run" | "test" | "fuzz");
     if !takes_args && !args.is_empty() {
         bail!("`cargo xtask {verb}` takes no arguments");
     }
@@ -66,6 +69,7 @@ fn dispatch(root: &Path, verb: &str, args: &[String]) -> Result<()> {
         "check" => check::all(root),
         "tidy" => tidy::report(root),
         "e2e" => test::browser(root),
+        "fuzz" => fuzz::run(root, args),
         "bench" => bench::run(root),
         "web" => web::build(root),
         _ => bail!("unknown verb {verb:?}; `cargo xtask help` lists them"),

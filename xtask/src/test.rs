@@ -47,5 +47,7 @@ fn rust(root: &Path, args: &[&str]) -> Result<()> {
         return sh::cargo(root, ["nextest", "run", "--no-fail-fast"]).args(args).run();
     }
     eprintln!("cargo-nextest is not installed: using `cargo test`");
+    // Tests run the examples, and `--tests` does not build them.
+    sh::cargo(root, ["build", "--examples"]).run()?;
     sh::cargo(root, ["test", "--lib", "--bins", "--tests", "--no-fail-fast"]).args(args).run()
 }

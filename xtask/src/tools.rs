@@ -37,6 +37,7 @@ pub(crate) const TEST: &[Tool] = &[
     tool("chromium", "chromium"),
     tool("libnss_wrapper.so", "libnss-wrapper"),
     tool("openssl", "openssl"),
+    tool("fail2ban-regex", "fail2ban"),
 ];
 
 /// What the measurements compare with.

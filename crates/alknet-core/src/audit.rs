@@ -33,6 +33,15 @@ pub struct AuditEvent {
     /// The key that was proven or presented.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// What was changed: the id of a peer or a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What the owner calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it may do from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<String>,
     /// Why something was refused or ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

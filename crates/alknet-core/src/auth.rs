@@ -1,11 +1,13 @@
 //! Who is at the other end, and what they may do.
 
-use std::{collections::BTreeSet, error::Error, fmt, net::SocketAddr, str::FromStr, sync::Arc};
+use std::{error::Error, fmt, net::SocketAddr, str::FromStr, sync::Arc, time::SystemTime};
 
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::{Alpn, TransportKind, connection::BoxFuture};
+#[cfg(feature = "endpoint")]
+use crate::SessionHandle;
+use crate::{Action, Alpn, Scopes, TransportKind, connection::BoxFuture};
 
 /// The public half of a node's or a client's Ed25519 key, written `ed25519:<64 hex digits>`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,12 +66,28 @@ pub enum KeyFingerprint {
     Ed25519(NodeId),
     /// SHA-256 of an OpenSSH public key blob, as `ssh-keygen -l` prints it.
     OpenSsh([u8; 32]),
+    /// SHA-256 of an X.509 certificate (DER) whose key was proven in a TLS handshake,
+    /// written `x509:<64 hex digits>`. An Ed25519 key counts by itself instead, so that
+    /// its certificate can be replaced.
+    X509([u8; 32]),
 }
+
+/// The text is no fingerprint of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a fingerprint is \"ed25519:\" or \"x509:\" and 64 hexadecimal digits, or \"SHA256:\" and base64"
+)]
+pub struct InvalidFingerprint;
 
 impl KeyFingerprint {
     /// The fingerprint of an OpenSSH public key blob (the base64 part, decoded).
     pub fn of_openssh_blob(blob: &[u8]) -> Self {
         Self::OpenSsh(Sha256::digest(blob).into())
+    }
+
+    /// The fingerprint of an X.509 certificate in DER.
+    pub fn of_certificate(der: &[u8]) -> Self {
+        Self::X509(Sha256::digest(der).into())
     }
 }
 
@@ -79,70 +97,77 @@ impl fmt::Display for KeyFingerprint {
         match self {
             Self::Ed25519(id) => write!(f, "{id}"),
             Self::OpenSsh(hash) => write!(f, "SHA256:{}", STANDARD_NO_PAD.encode(hash)),
+            Self::X509(hash) => write!(f, "x509:{}", hex::encode(hash)),
         }
     }
 }
 
 impl FromStr for KeyFingerprint {
-    type Err = InvalidNodeId;
+    type Err = InvalidFingerprint;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
-        let Some(hash) = text.strip_prefix("SHA256:") else {
-            return text.parse().map(Self::Ed25519);
-        };
-        let bytes = STANDARD_NO_PAD.decode(hash).map_err(|_| InvalidNodeId)?;
-        Ok(Self::OpenSsh(bytes.try_into().map_err(|_| InvalidNodeId)?))
-    }
-}
-
-/// What an identity may do: names such as `ssh` or `git`, and `*` for everything.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scopes(BTreeSet<String>);
-
-impl Scopes {
-    /// Everything.
-    pub fn all() -> Self {
-        Self([String::from("*")].into())
-    }
-
-    /// Whether `scope` is granted.
-    pub fn allow(&self, scope: &str) -> bool {
-        self.0.contains("*") || self.0.contains(scope)
-    }
-
-    /// Whether every scope of `self` is granted by `other` too.
-    pub fn within(&self, other: &Self) -> bool {
-        self.0.iter().all(|scope| other.allow(scope))
-    }
-
-    /// The names in order.
-    pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
-    }
-
-    /// Whether nothing is granted.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<S: Into<String>> FromIterator<S> for Scopes {
-    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
-        Self(names.into_iter().map(Into::into).filter(|name: &String| !name.is_empty()).collect())
-    }
-}
-
-/// Comma-separated, as on the command line and in the store.
-impl fmt::Display for Scopes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, scope) in self.iter().enumerate() {
-            if i > 0 {
-                f.write_str(",")?;
-            }
-            f.write_str(scope)?;
+        if let Some(digits) = text.strip_prefix("x509:") {
+            let mut hash = [0; 32];
+            hex::decode_to_slice(digits, &mut hash).map_err(|_| InvalidFingerprint)?;
+            return Ok(Self::X509(hash));
         }
-        Ok(())
+        let Some(hash) = text.strip_prefix("SHA256:") else {
+            return text.parse().map(Self::Ed25519).map_err(|_| InvalidFingerprint);
+        };
+        let bytes = STANDARD_NO_PAD.decode(hash).map_err(|_| InvalidFingerprint)?;
+        Ok(Self::OpenSsh(bytes.try_into().map_err(|_| InvalidFingerprint)?))
+    }
+}
+
+/// What somebody was recognised by: what has to hold for their sessions to go on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Credential {
+    /// A key of theirs.
+    Key(KeyFingerprint),
+    /// A bearer token or the session of a browser, by the id that the store revokes it by.
+    /// A ticket stands for what it was issued to.
+    Token(String),
+    /// A certificate for one of their principals, by an authority they are trusted through.
+    Authority {
+        /// The authority's key.
+        key: KeyFingerprint,
+        /// The principal that the store knows.
+        principal: String,
+    },
+}
+
+/// As [`FromStr`] reads it: for stores and logs.
+impl fmt::Display for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(key) => write!(f, "key {key}"),
+            Self::Token(id) => write!(f, "token {id}"),
+            Self::Authority { key, principal } => write!(f, "authority {key} {principal}"),
+        }
+    }
+}
+
+/// The text is no credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a credential")]
+pub struct InvalidCredential;
+
+impl FromStr for Credential {
+    type Err = InvalidCredential;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let key = |text: &str| text.parse::<KeyFingerprint>().map_err(|_| InvalidCredential);
+        match text.split_once(' ').ok_or(InvalidCredential)? {
+            ("key", text) => key(text).map(Self::Key),
+            ("token", id) => Ok(Self::Token(id.into())),
+            ("authority", rest) => {
+                let (text, principal) = rest.split_once(' ').ok_or(InvalidCredential)?;
+                Ok(Self::Authority { key: key(text)?, principal: principal.into() })
+            }
+            _ => Err(InvalidCredential),
+        }
     }
 }
 
@@ -155,6 +180,22 @@ pub struct Identity {
     pub name: String,
     /// What it may do.
     pub scopes: Scopes,
+    /// What it was recognised by.
+    pub credential: Credential,
+    /// When that ends by itself; `None`: when it is revoked.
+    pub valid_until: Option<SystemTime>,
+}
+
+impl Identity {
+    /// Somebody recognised by `credential`, which does not end by itself.
+    pub fn new(
+        id: impl Into<String>,
+        name: impl Into<String>,
+        scopes: Scopes,
+        credential: Credential,
+    ) -> Self {
+        Self { id: id.into(), name: name.into(), scopes, credential, valid_until: None }
+    }
 }
 
 /// How somebody proved who they are.
@@ -173,6 +214,10 @@ pub enum AuthMethod {
     Cookie,
     /// A single-use ticket.
     Ticket,
+    /// A key of the protocol's own, proven inside it.
+    PublicKey,
+    /// A certificate of the protocol's own, proven inside it.
+    Certificate,
 }
 
 impl AuthMethod {
@@ -185,6 +230,8 @@ impl AuthMethod {
             Self::Bearer => "bearer",
             Self::Cookie => "cookie",
             Self::Ticket => "ticket",
+            Self::PublicKey => "publickey",
+            Self::Certificate => "certificate",
         }
     }
 }
@@ -204,6 +251,9 @@ pub struct AuthContext {
     pub client_key: Option<KeyFingerprint>,
     /// How it was authenticated.
     pub method: AuthMethod,
+    /// The node's account of the session, for whoever authenticates inside it.
+    #[cfg(feature = "endpoint")]
+    pub session: SessionHandle,
 }
 
 impl AuthContext {
@@ -220,12 +270,14 @@ impl AuthContext {
             remote_addr,
             client_key: None,
             method: AuthMethod::None,
+            #[cfg(feature = "endpoint")]
+            session: SessionHandle::default(),
         }
     }
 
-    /// Whether the caller is known and has `scope`.
-    pub fn allows(&self, scope: &str) -> bool {
-        self.identity.as_ref().is_some_and(|identity| identity.scopes.allow(scope))
+    /// Whether the caller is known and may do this.
+    pub fn allows<'a>(&self, action: impl Into<Action<'a>>) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.scopes.allow(action))
     }
 }
 
@@ -284,50 +336,19 @@ pub enum TicketRefusal {
     /// Issued for another ALPN.
     #[error("ticket for another ALPN")]
     WrongAlpn,
+    /// Issued for a credential that does not hold any more.
+    #[error("ticket of a credential that was revoked")]
+    Revoked,
 }
 
 /// Looks up who holds a credential. One shared implementation; every handler is given it.
 ///
 /// Look-ups are by fingerprint or hash, never by comparing secrets. A change in the store
 /// holds for the next look-up.
+///
+/// What an implementation leaves out it knows nobody by.
 pub trait IdentityProvider: fmt::Debug + Send + Sync + 'static {
     /// Who has this key. The caller has seen proof of possession.
-    fn by_key<'a>(
-        &'a self,
-        key: &'a KeyFingerprint,
-    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>>;
-
-    /// Who holds this bearer token, with the token's scopes.
-    fn by_token<'a>(
-        &'a self,
-        token: &'a Secret,
-    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>>;
-
-    /// Uses up a ticket for `alpn`: the second try is refused, even at the same moment.
-    fn redeem_ticket<'a>(
-        &'a self,
-        ticket: &'a Secret,
-        alpn: &'a Alpn,
-    ) -> BoxFuture<'a, Result<Result<Identity, TicketRefusal>, ProviderError>>;
-
-    /// Issues a ticket for `alpn` to somebody authenticated: single use, 30 seconds.
-    fn issue_ticket<'a>(
-        &'a self,
-        identity: &'a Identity,
-        alpn: &'a Alpn,
-    ) -> BoxFuture<'a, Result<Secret, ProviderError>>;
-}
-
-/// Knows nobody: for nodes with public services alone, and for examples.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoIdentities;
-
-/// Nobody is known who could hold a ticket.
-#[derive(Debug, thiserror::Error)]
-#[error("this node knows no identities")]
-struct Nobody;
-
-impl IdentityProvider for NoIdentities {
     fn by_key<'a>(
         &'a self,
         _key: &'a KeyFingerprint,
@@ -335,6 +356,7 @@ impl IdentityProvider for NoIdentities {
         Box::pin(async { Ok(None) })
     }
 
+    /// Who holds this bearer token, with the token's scopes.
     fn by_token<'a>(
         &'a self,
         _token: &'a Secret,
@@ -342,6 +364,44 @@ impl IdentityProvider for NoIdentities {
         Box::pin(async { Ok(None) })
     }
 
+    /// Who is trusted through this authority for one of these principals. The caller has
+    /// checked the certificate that names them: its signature, its dates, its options.
+    /// Where several are, the first of `principals` that anybody is trusted for counts.
+    fn by_authority<'a>(
+        &'a self,
+        _authority: &'a KeyFingerprint,
+        _principals: &'a [String],
+    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Who a credential stands for now; `None` once it does not hold any more. Live
+    /// sessions are checked by it.
+    ///
+    /// As it stands it asks for keys and authorities again; who knows tokens by an id
+    /// answers for those too.
+    fn by_credential<'a>(
+        &'a self,
+        credential: &'a Credential,
+    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
+        match credential {
+            Credential::Key(key) => self.by_key(key),
+            Credential::Authority { key, principal } => {
+                self.by_authority(key, std::slice::from_ref(principal))
+            }
+            Credential::Token(_) => Box::pin(async { Ok(None) }),
+        }
+    }
+
+    /// A number that is another one when what is known may have changed. Asked several
+    /// times a second, so it has to be cheap; see [`Dispatcher::watch`].
+    ///
+    /// [`Dispatcher::watch`]: crate::Dispatcher::watch
+    fn version(&self) -> BoxFuture<'_, Result<u64, ProviderError>> {
+        Box::pin(async { Ok(0) })
+    }
+
+    /// Uses up a ticket for `alpn`: the second try is refused, even at the same moment.
     fn redeem_ticket<'a>(
         &'a self,
         _ticket: &'a Secret,
@@ -350,14 +410,27 @@ impl IdentityProvider for NoIdentities {
         Box::pin(async { Ok(Err(TicketRefusal::Unknown)) })
     }
 
+    /// Issues a ticket for `alpn` to somebody authenticated: single use, 30 seconds. It
+    /// stands for the credential that the identity was recognised by.
     fn issue_ticket<'a>(
         &'a self,
         _identity: &'a Identity,
         _alpn: &'a Alpn,
     ) -> BoxFuture<'a, Result<Secret, ProviderError>> {
-        Box::pin(async { Err(ProviderError::new(Nobody)) })
+        Box::pin(async { Err(ProviderError::new(NoTickets)) })
     }
 }
+
+/// The provider keeps no tickets.
+#[derive(Debug, thiserror::Error)]
+#[error("this store of identities has no tickets")]
+struct NoTickets;
+
+/// Knows nobody: for nodes with public services alone, and for examples.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoIdentities;
+
+impl IdentityProvider for NoIdentities {}
 
 #[cfg(test)]
 mod tests {
@@ -369,19 +442,26 @@ mod tests {
         assert_eq!(id.to_string().parse::<NodeId>(), Ok(id));
         let key = KeyFingerprint::of_openssh_blob(b"blob");
         assert_eq!(key.to_string().parse::<KeyFingerprint>(), Ok(key));
-        for bad in ["", "ed25519:", "ed25519:zz", "SHA256:AA", "ab"] {
+        let key = KeyFingerprint::of_certificate(b"der");
+        assert_eq!(key.to_string().parse::<KeyFingerprint>(), Ok(key));
+        for bad in ["", "ed25519:", "ed25519:zz", "SHA256:AA", "x509:ab", "ab"] {
             assert!(bad.parse::<KeyFingerprint>().is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn scopes_are_exact_but_for_the_star() {
-        let some: Scopes = ["ssh", "git"].into_iter().collect();
-        assert!(some.allow("ssh") && !some.allow("ss") && !some.allow("*"));
-        assert!(Scopes::all().allow("anything"));
-        assert!(some.within(&Scopes::all()) && !Scopes::all().within(&some));
-        assert!(!Scopes::default().allow(""));
-        assert_eq!(some.to_string(), "git,ssh");
+    fn credentials_round_trip_as_text() {
+        let key = KeyFingerprint::of_openssh_blob(b"blob");
+        for credential in [
+            Credential::Key(key),
+            Credential::Token("5f2a".into()),
+            Credential::Authority { key, principal: "a team".into() },
+        ] {
+            assert_eq!(credential.to_string().parse::<Credential>(), Ok(credential));
+        }
+        for bad in ["", "key", "key x", "token", "authority x y", "other x"] {
+            assert!(bad.parse::<Credential>().is_err(), "{bad}");
+        }
     }
 
     #[test]

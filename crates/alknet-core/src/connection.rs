@@ -1,6 +1,15 @@
 //! Connections of every transport behind one type.
 
-use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use bytes::Bytes;
 
@@ -178,12 +187,56 @@ pub trait Transport: fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone)]
 pub struct Connection {
     transport: Arc<dyn Transport>,
+    /// Counts the streams that the peer opens.
+    meter: Option<Meter>,
+}
+
+/// Counts what is in use, up to a bound.
+#[derive(Debug, Clone)]
+pub(crate) struct Meter {
+    used: Arc<AtomicUsize>,
+    room: usize,
+}
+
+/// One of what a [`Meter`] counts; dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<AtomicUsize>);
+
+#[cfg_attr(
+    not(feature = "endpoint"),
+    expect(dead_code, reason = "a node counts, a browser does not")
+)]
+impl Meter {
+    pub(crate) fn new(room: usize) -> Self {
+        Self { used: Arc::default(), room }
+    }
+}
+
+impl Meter {
+    fn take(&self) -> Option<Permit> {
+        let more = |used: usize| (used < self.room).then_some(used + 1);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Permit(self.used.clone()))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Connection {
     /// Wraps a source's connection.
     pub fn new(transport: impl Transport) -> Self {
-        Self { transport: Arc::new(transport) }
+        Self { transport: Arc::new(transport), meter: None }
+    }
+
+    /// The same connection; the streams that the peer opens count, and those beyond the
+    /// bound are reset with [`Code::LIMIT`].
+    #[cfg(feature = "endpoint")]
+    pub(crate) fn metered(self, meter: Meter) -> Self {
+        Self { meter: Some(meter), ..self }
     }
 
     /// What carries it.
@@ -193,7 +246,16 @@ impl Connection {
 
     /// Waits for a stream that the peer opened. Cancel safe.
     pub async fn accept_bi(&self) -> Result<Stream, ConnectionError> {
-        self.transport.accept_bi().await
+        loop {
+            let mut stream = self.transport.accept_bi().await?;
+            match &self.meter {
+                None => return Ok(stream),
+                Some(meter) => match meter.take() {
+                    Some(permit) => return Ok(stream.counted(permit)),
+                    None => stream.reset(Code::LIMIT),
+                },
+            }
+        }
     }
 
     /// Opens a stream; waits while the peer allows no more. Cancel safe.

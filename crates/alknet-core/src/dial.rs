@@ -19,6 +19,8 @@ use crate::{
 
 /// Streams that a node may open towards a client.
 const STREAMS: u32 = 256;
+/// How long the word of a failed verification may take to go out.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Whom to dial, and as whom.
 #[derive(Debug, Clone)]
@@ -56,6 +58,9 @@ pub enum DialError {
     /// The node offers no such protocol.
     #[error("the node does not offer {0}")]
     NoSuchProtocol(Alpn),
+    /// The node ended the connection before the handshake.
+    #[error("the node turned the connection away: this address may be over one of its limits")]
+    Refused,
     /// It took too long.
     #[error("no answer in time")]
     TimedOut,
@@ -106,7 +111,12 @@ impl Dial {
         let name = self.server_name.trim_matches(['[', ']']);
         let connecting = endpoint.connect_with(config, addr, name).map_err(DialError::Setup)?;
         let connected = connecting.await;
-        self.check_pin(&presented)?;
+        if let Err(wrong) = self.check_pin(&presented) {
+            // The process may end with this: the node has to be told first.
+            endpoint.close(quinn::VarInt::from_u32(0), b"");
+            let _ = timeout(FAREWELL, endpoint.wait_idle()).await;
+            return Err(wrong.into());
+        }
         let connection = connected.map_err(|error| self.quic_error(error))?;
         let connection = Connection::new(Quic::dialled(connection, endpoint));
         Ok(Dialled { connection, node: presented.get().copied() })
@@ -142,6 +152,7 @@ impl Dial {
                 DialError::NoSuchProtocol(self.alpn.clone())
             }
             Some(tls) => DialError::Handshake(tls.clone()),
+            None if is_cut_off(&error) => DialError::Refused,
             None => DialError::Connect(error),
         }
     }
@@ -153,7 +164,18 @@ impl Dial {
             quinn::ConnectionError::ConnectionClosed(close) if close.error_code == no_protocol => {
                 DialError::NoSuchProtocol(self.alpn.clone())
             }
+            quinn::ConnectionError::ConnectionClosed(close)
+                if close.error_code == quinn::TransportErrorCode::CONNECTION_REFUSED =>
+            {
+                DialError::Refused
+            }
             _ => DialError::Quic(error),
         }
     }
+}
+
+/// Whether TCP ended in the middle of a handshake.
+fn is_cut_off(error: &io::Error) -> bool {
+    use io::ErrorKind as K;
+    matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset | K::BrokenPipe)
 }

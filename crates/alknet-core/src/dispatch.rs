@@ -1,31 +1,40 @@
 //! The one way into a handler.
 
 use std::{
-    collections::HashMap,
+    convert::Infallible,
     fmt,
     panic::AssertUnwindSafe,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use futures_util::{FutureExt as _, future::join_all};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{MissedTickBehavior, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
 
 use crate::{
-    Access, Alpn, AuthContext, Code, Connection, HandlerError, HandlerRegistry, Limits,
-    ProtocolHandler,
+    Access, Alpn, AuthContext, Code, Connection, HandlerError, HandlerRegistry, IdentityProvider,
+    Limits, ProtocolHandler,
+    addresses::Addresses,
     audit::{Audit, AuditEvent},
     handler::DynHandler,
     registry::{DuplicateAlpn, Entry},
+    session::{Login, Place, Session, SessionHandle, Sessions},
 };
 
 /// How long closed sessions get to notice before their tasks are dropped.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// How often it is looked whether identities have changed.
+const WATCH: Duration = Duration::from_millis(200);
+/// After so many looks without a change everything is checked all the same.
+const RECHECK: u64 = 150;
 
 /// Registry, access, limits, audit and the live sessions: every source of connections,
 /// native or tunnelled, hands them to a `Dispatcher`, and nothing else calls a handler.
@@ -39,25 +48,10 @@ pub struct Dispatcher {
 }
 
 struct Shared {
-    limits: Limits,
-    audit: Audit,
-    sessions: Mutex<HashMap<u64, Session>>,
-    next_session: AtomicU64,
+    sessions: Arc<Sessions>,
     tasks: TaskTracker,
     draining: AtomicBool,
     deadline: CancellationToken,
-}
-
-/// A live session, for the owner to see.
-#[derive(Debug, Clone)]
-pub struct Session {
-    /// Unique while the node runs.
-    pub id: u64,
-    /// Who, what, whence.
-    pub auth: AuthContext,
-    /// When it began.
-    pub since: Instant,
-    connection: Option<Connection>,
 }
 
 /// Why a connection does not reach a handler. Callers inside HTTPS are told nothing of it.
@@ -85,6 +79,18 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::UnknownAlpn => "unknown-alpn",
+            Self::NotAuthenticated => "not-authenticated",
+            Self::OutOfScope => "out-of-scope",
+            Self::NodeLimit => "node-limit",
+            Self::IdentityLimit => "identity-limit",
+            Self::ShuttingDown => "shutting-down",
+        }
+    }
+
     /// The code that closes a native connection for this reason.
     pub fn code(self) -> Code {
         match self {
@@ -102,6 +108,8 @@ pub struct Admission {
     entry: Entry,
     auth: AuthContext,
     place: Place,
+    login: Option<Login>,
+    shared: Arc<Shared>,
 }
 
 impl fmt::Debug for Admission {
@@ -110,52 +118,11 @@ impl fmt::Debug for Admission {
     }
 }
 
-/// A row in the session table; removed on drop.
-struct Place {
-    id: u64,
-    shared: Arc<Shared>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.shared.sessions().remove(&self.id);
-    }
-}
-
-impl Shared {
-    fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Session>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn place(self: &Arc<Self>, auth: &AuthContext) -> Result<Place, Refusal> {
-        let mut sessions = self.sessions();
-        if sessions.len() >= self.limits.sessions {
-            return Err(Refusal::NodeLimit);
-        }
-        if let Some(identity) = &auth.identity {
-            let same = |s: &&Session| s.auth.identity.as_ref().is_some_and(|i| i.id == identity.id);
-            if sessions.values().filter(same).count() >= self.limits.sessions_per_identity {
-                return Err(Refusal::IdentityLimit);
-            }
-        }
-        let id = self.next_session.fetch_add(1, Ordering::Relaxed);
-        sessions.insert(
-            id,
-            Session { id, auth: auth.clone(), since: Instant::now(), connection: None },
-        );
-        drop(sessions);
-        Ok(Place { id, shared: self.clone() })
-    }
-}
-
 impl Dispatcher {
     /// A dispatcher over a finished registry.
     pub fn new(registry: HandlerRegistry, limits: Limits, audit: Audit) -> Self {
         let shared = Shared {
-            limits,
-            audit,
-            sessions: Mutex::default(),
-            next_session: AtomicU64::new(1),
+            sessions: Arc::new(Sessions::new(limits, audit)),
             tasks: TaskTracker::new(),
             draining: AtomicBool::new(false),
             deadline: CancellationToken::new(),
@@ -185,62 +152,108 @@ impl Dispatcher {
 
     /// The bounds of this node.
     pub fn limits(&self) -> &Limits {
-        &self.shared.limits
+        &self.shared.sessions.limits
     }
 
     /// The node's audit log.
     pub fn audit(&self) -> &Audit {
-        &self.shared.audit
+        &self.shared.sessions.audit
     }
 
     /// Decides whether the caller may start a session, and takes its place within the
     /// limits. A refusal is in the audit log when this returns.
     pub fn admit(&self, auth: AuthContext) -> Result<Admission, Refusal> {
-        match self.check(&auth) {
-            Ok((entry, place)) => Ok(Admission { entry, auth, place }),
-            Err(refusal) => {
-                self.shared
-                    .audit
-                    .record(AuditEvent::about(AuditEvent::REFUSED, &auth).because(refusal));
-                Err(refusal)
-            }
-        }
+        let auth = AuthContext { session: SessionHandle::new(&self.shared.sessions), ..auth };
+        self.check(&auth).inspect_err(|&refusal| {
+            metrics::counter!("alknet_refusals_total", "reason" => refusal.name()).increment(1);
+            let event = AuditEvent::about(AuditEvent::REFUSED, &auth).because(refusal);
+            self.audit().record(event);
+        })
     }
 
-    fn check(&self, auth: &AuthContext) -> Result<(Entry, Place), Refusal> {
+    fn check(&self, auth: &AuthContext) -> Result<Admission, Refusal> {
         let entry = self.registry.entry(&auth.alpn).ok_or(Refusal::UnknownAlpn)?;
         if auth.transport.is_tunnelled() || entry.access == Access::Scope {
             let identity = auth.identity.as_ref().ok_or(Refusal::NotAuthenticated)?;
-            if !identity.scopes.allow(auth.alpn.short()) {
+            if !identity.scopes.admit(auth.alpn.short()) {
                 return Err(Refusal::OutOfScope);
             }
         }
-        if self.shared.draining.load(Ordering::Acquire) {
+        if self.is_draining() {
             return Err(Refusal::ShuttingDown);
         }
-        Ok((entry.clone(), self.shared.place(auth)?))
+        let place = self.shared.sessions.place(auth)?;
+        let login = auth.identity.clone().map(|identity| auth.session.login(identity));
+        Ok(Admission {
+            entry: entry.clone(),
+            auth: auth.clone(),
+            place,
+            login: login.transpose()?,
+            shared: self.shared.clone(),
+        })
     }
 
     /// The live sessions, oldest first.
     pub fn sessions(&self) -> Vec<Session> {
-        let mut sessions: Vec<Session> = self.shared.sessions().values().cloned().collect();
-        sessions.sort_by_key(|session| session.id);
-        sessions
+        self.shared.sessions.list()
     }
 
     /// How many sessions are live.
     pub fn session_count(&self) -> usize {
-        self.shared.sessions().len()
+        self.shared.sessions.count()
     }
 
-    /// Closes every session of an identity; how many there were.
-    pub fn close_identity(&self, id: &str, code: Code) -> usize {
-        let of_identity = |s: &Session| s.auth.identity.as_ref().is_some_and(|i| i.id == id);
-        let sessions: Vec<Session> = self.sessions().into_iter().filter(of_identity).collect();
-        for connection in sessions.iter().filter_map(|s| s.connection.as_ref()) {
-            connection.close(code, "");
+    /// Ends every session of an identity, and every login of its inside a session, with
+    /// [`Code::REVOKED`]; how many there were.
+    pub fn end_identity(&self, id: &str) -> usize {
+        self.shared.sessions.end(|identity| identity.id == id)
+    }
+
+    /// Ends what stands on a credential whose time is over; how many logins that were. To
+    /// be called every second or so.
+    pub fn end_expired(&self) -> usize {
+        self.shared.sessions.end_expired(SystemTime::now())
+    }
+
+    /// Asks who every credential stands for now, and ends what stands on one that does not
+    /// hold any more, or grants less than it did; how many logins that were. To be called
+    /// when the store of identities has changed. While the store fails, sessions go on.
+    pub async fn recheck(&self, identities: &dyn IdentityProvider) -> usize {
+        self.shared.sessions.recheck(identities).await
+    }
+
+    /// Keeps what is live true to what is known: several times a second it looks whether
+    /// `identities` have changed, and ends what does not hold any more, or has expired. It
+    /// never returns; dropping it stops it.
+    pub async fn watch(&self, identities: &dyn IdentityProvider) -> Infallible {
+        let mut tick = tokio::time::interval(WATCH);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut seen, mut since, mut fails) = (0, 0, false);
+        loop {
+            tick.tick().await;
+            self.end_expired();
+            match identities.version().await {
+                Ok(now) if now != seen => (seen, since, fails) = (now, 0, false),
+                Ok(_) => fails = false,
+                Err(error) => {
+                    if !std::mem::replace(&mut fails, true) {
+                        tracing::error!(
+                            error = &error as &dyn std::error::Error,
+                            "identities cannot be watched"
+                        );
+                    }
+                }
+            }
+            // Somebody who was looked up just before the change may be admitted just after.
+            if since < 3 || since % RECHECK == 0 {
+                self.recheck(identities).await;
+            }
+            since += 1;
         }
-        sessions.len()
+    }
+
+    pub(crate) fn addresses(&self) -> &Addresses {
+        &self.shared.sessions.addresses
     }
 
     /// Whether a shutdown has begun.
@@ -294,29 +307,46 @@ impl Admission {
     /// does not end the session.
     pub fn start(self, connection: Connection) -> JoinHandle<()> {
         let span = tracing::info_span!("session", id = self.place.id, alpn = %self.auth.alpn, transport = %self.auth.transport);
-        let tasks = self.place.shared.tasks.clone();
-        if let Some(session) = self.place.shared.sessions().get_mut(&self.place.id) {
-            session.connection = Some(connection.clone());
-        }
+        let tasks = self.shared.tasks.clone();
+        let connection = match self.login.as_ref().and_then(Login::streams) {
+            Some(meter) => connection.metered(meter.clone()),
+            None => connection,
+        };
+        self.place.sessions.started(self.place.id, &connection);
         tasks.spawn(self.run(connection).instrument(span))
     }
 
     async fn run(self, connection: Connection) {
-        let Self { entry, auth, place } = self;
+        let Self { entry, auth, place, login, shared } = self;
         let started = Instant::now();
+        let audit = &shared.sessions.audit;
         let event =
             |event| AuditEvent { session: Some(place.id), ..AuditEvent::about(event, &auth) };
-        place.shared.audit.record(event(AuditEvent::SESSION_START));
+        audit.record(event(AuditEvent::SESSION_START));
+        let labels = [("alpn", auth.alpn.to_string()), ("transport", auth.transport.to_string())];
+        let gauge = metrics::gauge!("alknet_sessions", &labels);
+        metrics::counter!("alknet_sessions_total", &labels).increment(1);
+        gauge.increment(1.0);
         let outcome = tokio::select! {
             outcome = guarded(&*entry.handler, connection.clone(), auth.clone()) => outcome,
-            () = place.shared.deadline.cancelled() => Outcome::Dropped,
+            () = revoked(login.as_ref()) => Outcome::Revoked,
+            () = shared.deadline.cancelled() => Outcome::Dropped,
         };
         connection.close(outcome.code(), "");
+        gauge.decrement(1.0);
         let duration_ms = u64::try_from(started.elapsed().as_millis()).ok();
-        place.shared.audit.record(AuditEvent {
+        audit.record(AuditEvent {
             duration_ms,
             ..event(AuditEvent::SESSION_END).because(outcome.reason())
         });
+    }
+}
+
+/// Waits until the login of a session is over; for ever if it has none.
+async fn revoked(login: Option<&Login>) {
+    match login {
+        Some(login) => login.revoked().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -325,6 +355,7 @@ enum Outcome {
     Done,
     Failed(HandlerError),
     Panicked,
+    Revoked,
     Dropped,
 }
 
@@ -333,6 +364,7 @@ impl Outcome {
         match self {
             Self::Done => Code::NORMAL,
             Self::Failed(_) | Self::Panicked => Code::INTERNAL,
+            Self::Revoked => Code::REVOKED,
             Self::Dropped => Code::SHUTTING_DOWN,
         }
     }
@@ -342,6 +374,7 @@ impl Outcome {
             Self::Done => "done".into(),
             Self::Failed(error) => format!("failed: {error}"),
             Self::Panicked => "the handler panicked".into(),
+            Self::Revoked => "the credential was revoked or has expired".into(),
             Self::Dropped => "dropped at the shutdown deadline".into(),
         }
     }

@@ -5,19 +5,26 @@ mod quic;
 mod socket;
 mod tcp;
 
-use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use rustls::server::ResolvesServerCert;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Alpn, AuthContext, AuthMethod, Code, Connection, Dispatcher, IdentityProvider, KeyFingerprint,
-    NodeId, NodeIdentity, TransportKind, WebCertificates,
+    NodeIdentity, TransportKind, WebCertificates,
+    addresses::Verdict,
     audit::AuditEvent,
     tls::{Configs, Lazy, TlsError},
 };
 
 use gate::Gate;
+pub use quic::ResetKey;
 pub(crate) use quic::transport;
 pub use socket::Listener;
 
@@ -39,6 +46,9 @@ pub struct EndpointConfig {
     pub hide_services: bool,
     /// The protocol of a TLS client that offers none, as old HTTP clients do.
     pub fallback: Option<Alpn>,
+    /// What tells QUIC clients of a node that was killed that it is gone; `None`: they find
+    /// out by themselves, after [`Limits::idle_timeout`](crate::Limits::idle_timeout).
+    pub resets: Option<ResetKey>,
 }
 
 /// The endpoint could not be set up.
@@ -107,8 +117,8 @@ impl Endpoint {
         let server = quic::server_config(lazy, dispatcher.limits());
         let listen_error = |source| BindError::Listen { addr: local_addr, source };
         let runtime = Arc::new(quinn::TokioRuntime);
-        let defaults = quinn::EndpointConfig::default();
-        let quic = quinn::Endpoint::new(defaults, Some(server), listener.udp, runtime)
+        let endpoint = quic::endpoint_config(config.resets.as_ref());
+        let quic = quinn::Endpoint::new(endpoint, Some(server), listener.udp, runtime)
             .map_err(listen_error)?;
         let tcp = tokio::net::TcpListener::from_std(listener.tcp).map_err(listen_error)?;
 
@@ -157,18 +167,34 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Shared {
+    /// Decides about somebody who wants to begin a handshake.
+    fn newcomer(&self, address: IpAddr, proven: bool, kind: TransportKind) -> Verdict {
+        let verdict = self.dispatcher.addresses().handshake(address, proven);
+        let label = match verdict {
+            Verdict::Welcome => "welcome",
+            Verdict::Prove => "prove-address",
+            Verdict::TooMany => "too-many",
+            Verdict::Banned => "banned",
+        };
+        metrics::counter!("alknet_handshakes_total", "transport" => kind.name(), "verdict" => label).increment(1);
+        if matches!(verdict, Verdict::TooMany | Verdict::Banned) {
+            tracing::debug!(%address, transport = %kind, ?verdict, "a newcomer was refused");
+        }
+        verdict
+    }
+
     /// Looks up a proven client key and hands the connection over, or closes it.
     async fn dispatch(
         &self,
         connection: Connection,
         alpn: Alpn,
         kind: TransportKind,
-        key: Option<NodeId>,
+        key: Option<KeyFingerprint>,
     ) {
         let remote_addr = connection.remote_addr();
         let mut auth = AuthContext::anonymous(alpn, kind, remote_addr);
         if let Some(key) = key {
-            self.identify(&mut auth, KeyFingerprint::Ed25519(key)).await;
+            self.identify(&mut auth, key).await;
         }
         match self.dispatcher.admit(auth) {
             Ok(admission) => drop(admission.start(connection)),

@@ -30,6 +30,7 @@
 //!     web: WebCertificates::new(web.current()?),
 //!     hide_services: false,
 //!     fallback: None,
+//!     resets: None,
 //! };
 //! let endpoint = Endpoint::bind(&config, dispatcher, Arc::new(NoIdentities))?;
 //! println!("listening on {}", endpoint.local_addr());
@@ -73,19 +74,24 @@ mod alpn;
 mod auth;
 mod code;
 mod connection;
+mod scope;
 mod stream;
 
 pub use alpn::{Alpn, InvalidAlpn, SERVICE_PREFIX};
 pub use auth::{
-    AuthContext, AuthMethod, Identity, IdentityProvider, InvalidNodeId, KeyFingerprint,
-    NoIdentities, NodeId, ProviderError, Scopes, Secret, TicketRefusal,
+    AuthContext, AuthMethod, Credential, Identity, IdentityProvider, InvalidCredential,
+    InvalidFingerprint, InvalidNodeId, KeyFingerprint, NoIdentities, NodeId, ProviderError, Secret,
+    TicketRefusal,
 };
 pub use code::Code;
 pub use connection::{
     BoxFuture, Closed, ClosedBy, Connection, ConnectionError, Transport, TransportKind,
 };
+pub use scope::{Action, InvalidScope, Scope, Scopes};
 pub use stream::{BiStream, RecvHalf, RecvStream, SendHalf, SendStream, Stream, StreamReset};
 
+#[cfg(feature = "endpoint")]
+mod addresses;
 #[cfg(feature = "endpoint")]
 mod audit;
 #[cfg(feature = "endpoint")]
@@ -101,6 +107,8 @@ mod limits;
 #[cfg(feature = "endpoint")]
 mod registry;
 #[cfg(feature = "endpoint")]
+mod session;
+#[cfg(feature = "endpoint")]
 mod single;
 #[cfg(feature = "endpoint")]
 mod tls;
@@ -111,11 +119,12 @@ mod transport;
 pub use self::{
     audit::{Audit, AuditEvent, AuditSink},
     dial::{Dial, DialError, Dialled},
-    dispatch::{Admission, Dispatcher, Refusal, Session},
-    endpoint::{BindError, Endpoint, EndpointConfig, Listener},
+    dispatch::{Admission, Dispatcher, Refusal},
+    endpoint::{BindError, Endpoint, EndpointConfig, Listener, ResetKey},
     handler::{Access, HandlerError, ProtocolHandler},
     limits::Limits,
     registry::{DuplicateAlpn, HandlerRegistry},
+    session::{Login, Session, SessionHandle},
     single::{Exporter, SingleStream},
     tls::{
         IdentityError, InvalidSignature, NodeIdentity, Pin, SelfSigned, TlsError, WebCertificate,

@@ -3,13 +3,14 @@
 use std::{
     fmt, io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::{BoxFuture, Code};
+use crate::{BoxFuture, Code, connection::Permit};
 
 /// A reliable, ordered stream of bytes in both directions.
 ///
@@ -90,6 +91,14 @@ impl Stream {
         }
     }
 
+    /// The same stream, counted until both its directions are dropped.
+    pub(crate) fn counted(mut self, permit: Permit) -> Self {
+        let permit = Arc::new(permit);
+        self.send.permit = Some(permit.clone());
+        self.recv.permit = Some(permit);
+        self
+    }
+
     /// The two directions, to be used independently.
     pub fn split(self) -> (SendStream, RecvStream) {
         (self.send, self.recv)
@@ -116,12 +125,13 @@ impl Stream {
 pub struct SendStream {
     inner: Box<dyn SendHalf>,
     id: Option<u64>,
+    permit: Option<Arc<Permit>>,
 }
 
 impl SendStream {
     /// Wraps a transport's half; `id` is the transport's number of the stream.
     pub fn new(half: impl SendHalf + 'static, id: Option<u64>) -> Self {
-        Self { inner: Box::new(half), id }
+        Self { inner: Box::new(half), id, permit: None }
     }
 
     /// Abandons what is not sent yet and tells the peer `code`.
@@ -146,12 +156,13 @@ impl SendStream {
 pub struct RecvStream {
     inner: Box<dyn RecvHalf>,
     id: Option<u64>,
+    permit: Option<Arc<Permit>>,
 }
 
 impl RecvStream {
     /// Wraps a transport's half; `id` is the transport's number of the stream.
     pub fn new(half: impl RecvHalf + 'static, id: Option<u64>) -> Self {
-        Self { inner: Box::new(half), id }
+        Self { inner: Box::new(half), id, permit: None }
     }
 
     /// Tells the peer to stop sending, with `code`.

@@ -16,5 +16,5 @@ pub(crate) use quic::Lazy;
 pub(crate) use select::Configs;
 pub use select::TlsError;
 pub use verify::{Pin, WrongIdentity};
-pub(crate) use verify::{client_config, peer_id};
+pub(crate) use verify::{client_config, fingerprint};
 pub use web::{SelfSigned, WebCertificate, WebCertificateError, WebCertificates};

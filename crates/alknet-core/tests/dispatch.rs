@@ -181,7 +181,7 @@ async fn the_sessions_of_an_identity_can_be_ended() {
     dispatcher.admit(auth("x", TransportKind::Memory, Some(&["x"]))).unwrap().start(far);
     let (other, other_far) = memory::pair();
     dispatcher.admit(auth("x", TransportKind::Memory, None)).unwrap().start(other_far);
-    assert_eq!(dispatcher.close_identity("id-somebody", Code::REVOKED), 1);
+    assert_eq!(dispatcher.end_identity("id-somebody"), 1);
     assert_eq!(near.closed().await.code, Code::REVOKED);
     assert!(other.open_bi().await.is_ok());
 }

@@ -12,9 +12,9 @@ mod echo;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use alknet_core::{
-    Access, Alpn, Audit, AuthContext, AuthMethod, Code, Connection, Dial, DialError, Dispatcher,
-    Endpoint, EndpointConfig, HandlerError, HandlerRegistry, KeyFingerprint, Limits, NodeIdentity,
-    Pin, ProtocolHandler, SelfSigned, WebCertificates,
+    Access, Alpn, Audit, AuthContext, AuthMethod, ClosedBy, Code, Connection, Dial, DialError,
+    Dispatcher, Endpoint, EndpointConfig, HandlerError, HandlerRegistry, KeyFingerprint, Limits,
+    NodeIdentity, Pin, ProtocolHandler, ResetKey, SelfSigned, WebCertificates,
 };
 use alknet_testing::identities::{Identities, identity};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
@@ -70,7 +70,32 @@ struct Node {
 }
 
 fn node(identities: Identities, limits: Limits, hide_services: bool) -> Node {
+    serve(HandlerRegistry::new(), identities, limits, hide_services)
+}
+
+/// A node with one handler more.
+fn node_with(handler: impl ProtocolHandler, identities: Identities, limits: Limits) -> Node {
     let mut registry = HandlerRegistry::new();
+    registry.register(handler, Access::Public).unwrap();
+    serve(registry, identities, limits, false)
+}
+
+fn serve(
+    registry: HandlerRegistry,
+    identities: Identities,
+    limits: Limits,
+    hide_services: bool,
+) -> Node {
+    serve_on(0, registry, identities, limits, hide_services)
+}
+
+fn serve_on(
+    port: u16,
+    mut registry: HandlerRegistry,
+    identities: Identities,
+    limits: Limits,
+    hide_services: bool,
+) -> Node {
     registry.register(echo::Echo, Access::Public).unwrap();
     registry.register(Whoami(&["alknet/open", "web"]), Access::Public).unwrap();
     registry.register(Whoami(&["alknet/private"]), Access::Scope).unwrap();
@@ -78,11 +103,12 @@ fn node(identities: Identities, limits: Limits, hide_services: bool) -> Node {
     let identity = Arc::new(NodeIdentity::from_seed(&[1; 32]).unwrap());
     let web = SelfSigned::generate(&["localhost".into()], time::OffsetDateTime::now_utc()).unwrap();
     let config = EndpointConfig {
-        listen: "[::]:0".parse().unwrap(),
+        listen: (std::net::Ipv6Addr::UNSPECIFIED, port).into(),
         identity: identity.clone(),
         web: WebCertificates::new(web.current().unwrap()),
         hide_services,
         fallback: None,
+        resets: Some(ResetKey::new(&[9; 32])),
     };
     let dispatcher = Dispatcher::new(registry, limits, Audit::to_log());
     Node { endpoint: Endpoint::bind(&config, dispatcher, Arc::new(identities)).unwrap(), identity }
@@ -226,6 +252,16 @@ async fn a_proven_key_is_an_identity_and_an_unknown_one_is_not() {
 
 /// A certificate that names one key and signs with another.
 fn stolen_config(victim: &CertificateDer<'static>, alpn: &str) -> rustls::ClientConfig {
+    let own = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    client_config(victim, &own, alpn)
+}
+
+/// A client that presents a certificate and signs with a key.
+fn client_config(
+    certificate: &CertificateDer<'static>,
+    own: &rcgen::KeyPair,
+    alpn: &str,
+) -> rustls::ClientConfig {
     #[derive(Debug)]
     struct Anything;
     impl rustls::client::danger::ServerCertVerifier for Anything {
@@ -259,10 +295,9 @@ fn stolen_config(victim: &CertificateDer<'static>, alpn: &str) -> rustls::Client
             vec![rustls::SignatureScheme::ED25519, rustls::SignatureScheme::ECDSA_NISTP256_SHA256]
         }
     }
-    let own = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    let der = PrivatePkcs8KeyDer::from(own.serialize_der());
-    let signer = rustls::crypto::aws_lc_rs::sign::any_eddsa_type(&der).unwrap();
-    let certified = rustls::sign::CertifiedKey::new(vec![victim.clone()], signer);
+    let der = PrivatePkcs8KeyDer::from(own.serialize_der()).into();
+    let signer = rustls::crypto::aws_lc_rs::sign::any_supported_type(&der).unwrap();
+    let certified = rustls::sign::CertifiedKey::new(vec![certificate.clone()], signer);
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -323,6 +358,89 @@ async fn somebody_elses_public_key_is_refused() {
     }
 }
 
+/// What a stock TLS client reads from `alknet/private`.
+async fn ask_by_tls(node: &Node, config: rustls::ClientConfig) -> std::io::Result<String> {
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let tcp = TcpStream::connect(node.addr()).await?;
+    let mut stream = connector.connect(ServerName::try_from("localhost").unwrap(), tcp).await?;
+    stream.write_all(b"?").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+#[tokio::test]
+async fn an_x509_certificate_of_any_kind_is_a_key_and_a_stolen_one_is_not() {
+    for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384] {
+        let own = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let certificate = rcgen::CertificateParams::new(vec!["ann".into()])
+            .unwrap()
+            .self_signed(&own)
+            .unwrap()
+            .der()
+            .clone();
+        let fingerprint = KeyFingerprint::of_certificate(&certificate);
+        let known = Identities::new().with_key(fingerprint, identity("ann", &["private"]));
+        let node = node(known, Limits::default(), false);
+        let config = client_config(&certificate, &own, "alknet/private");
+        assert_eq!(ask_by_tls(&node, config).await.unwrap(), "ann by tls-key");
+
+        let other = rcgen::KeyPair::generate_for(algorithm).unwrap();
+        let stolen = client_config(&certificate, &other, "alknet/private");
+        let error = ask_by_tls(&node, stolen).await.unwrap_err();
+        assert!(error.to_string().contains("DecryptError"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_fails_too_often_is_turned_away_everywhere() {
+    /// Counts every caller as one who failed to authenticate.
+    struct Refuses;
+    impl ProtocolHandler for Refuses {
+        fn name(&self) -> &'static str {
+            "refuses"
+        }
+        fn alpns(&self) -> Vec<Alpn> {
+            vec![Alpn::new("alknet/refuses").unwrap()]
+        }
+        async fn handle(&self, _: Connection, auth: AuthContext) -> Result<(), HandlerError> {
+            auth.session.failed(&auth, &"as the test asks");
+            Ok(())
+        }
+    }
+    let mut limits = Limits::default();
+    limits.failures_per_address = 2;
+    limits.exempt = Vec::new();
+    let node = node_with(Refuses, Identities::new(), limits);
+    let dial = node.dial("alknet/refuses");
+    for _ in 0..3 {
+        dial.quic(node.addr()).await.unwrap().connection.closed().await;
+    }
+    for refused in node.both(&node.dial("alknet/echo")).await {
+        assert!(matches!(refused, Err(DialError::Refused)), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_has_so_many_handshakes() {
+    let mut limits = Limits::default();
+    limits.handshakes_per_address = 4;
+    limits.exempt = Vec::new();
+    let node = node(Identities::new(), limits, false);
+    let dial = node.dial("alknet/echo");
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        // The later ones of QUIC have to prove their address first, and do.
+        open.push(dial.quic(node.addr()).await.unwrap());
+    }
+    for refused in node.both(&dial).await {
+        assert!(matches!(refused, Err(DialError::Refused)), "{refused:?}");
+    }
+    let mut stream = open[0].connection.open_bi().await.unwrap();
+    stream.write_all(b"x").await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), b'x', "who is in stays in");
+}
+
 #[tokio::test]
 async fn stock_clients_see_the_web_certificate_and_are_not_asked_for_one() {
     let node = plain_node();
@@ -375,7 +493,9 @@ async fn a_panicking_handler_ends_its_own_connections_alone() {
     let calm = node.dial("alknet/echo").quic(node.addr()).await.unwrap().connection;
     let mut stream = calm.open_bi().await.unwrap();
     for broken in node.both(&node.dial("alknet/panics")).await {
-        assert!(ask(&broken.unwrap()).await.unwrap_or_default().is_empty());
+        // Cut off, and not ended in order: what had come might be a part.
+        let error = ask(&broken.unwrap()).await.unwrap_err().to_string();
+        assert!(error.contains("closed") && !error.contains("://"), "{error}");
     }
     stream.write_all(b"x").await.unwrap();
     assert_eq!(stream.read_u8().await.unwrap(), b'x');
@@ -410,6 +530,35 @@ async fn shutdown_closes_sessions_and_takes_no_new_ones() {
     let closed = tokio::join!(connection.closed(), node.endpoint.shutdown(Duration::ZERO)).0;
     assert_eq!(closed.code, Code::SHUTTING_DOWN);
     assert!(dial.tls(addr).await.is_err());
+}
+
+/// A runtime that goes without a word is what a killed process looks like from outside.
+#[test]
+fn clients_of_a_killed_node_learn_of_it_from_its_successor() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let (first, client) = (runtime(), runtime());
+    let node = first.block_on(async { plain_node() });
+    let (addr, dial) = (node.addr(), node.dial("alknet/echo"));
+    let (connection, mut stream) = client.block_on(async {
+        let connection = dial.quic(addr).await.unwrap().connection;
+        let mut stream = connection.open_bi().await.unwrap();
+        stream.write_all(b"x").await.unwrap();
+        stream.read_u8().await.unwrap();
+        (connection, stream)
+    });
+    first.shutdown_timeout(Duration::from_secs(10));
+    drop(node);
+    let second = runtime();
+    let _node = second.block_on(async {
+        let mut registry = HandlerRegistry::new();
+        registry.register(Whoami(&["alknet/other"]), Access::Public).unwrap();
+        serve_on(addr.port(), registry, Identities::new(), Limits::default(), false)
+    });
+    client.block_on(async {
+        stream.write_all(&[0; 1000]).await.unwrap();
+        let lost = tokio::time::timeout(Duration::from_secs(20), connection.closed()).await;
+        assert_eq!(lost.unwrap().by, ClosedBy::Lost);
+    });
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use alknet_core::{AuthContext, TransportKind};
-use axum::{Router, body::Body, response::IntoResponse};
+use arc_swap::ArcSwap;
+use axum::{Router, body::Body, extract::DefaultBodyLimit, response::IntoResponse};
 use futures_util::FutureExt as _;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
@@ -27,13 +28,42 @@ const UPGRADE: Duration = Duration::from_secs(10);
 /// Everything that the connections of one adapter share.
 pub(crate) struct App {
     pub(crate) gate: Gate,
-    /// The private routes, then the public ones, then the decoy.
-    pub(crate) known: Router,
-    /// The public routes, then the decoy.
-    pub(crate) strangers: Router,
+    pub(crate) routes: Arc<ArcSwap<Routes>>,
     pub(crate) site: Site,
     pub(crate) alt_svc: Option<HeaderValue>,
     pub(crate) max_body: usize,
+}
+
+/// What requests that open nothing go to.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    /// The private routes, then the public ones, then the decoy.
+    known: Router,
+    /// The public routes, then the decoy.
+    strangers: Router,
+}
+
+impl Routes {
+    /// Puts `site` behind the routes, and takes no body above `max_body` bytes.
+    pub(crate) fn new(public: Router, private: Router, site: &Site, max_body: usize) -> Self {
+        let strangers = closed(public, site).fallback_service(site.clone());
+        let known = closed(private, site).fallback_service(strangers.clone());
+        let limit = DefaultBodyLimit::max(max_body);
+        Self { known: known.layer(limit), strangers: strangers.layer(limit) }
+    }
+
+    /// The routes of a caller.
+    fn of(&self, auth: &AuthContext) -> Router {
+        if auth.identity.is_some() { self.known.clone() } else { self.strangers.clone() }
+    }
+}
+
+/// A path that exists for another method is, for this one, a path that does not exist.
+fn closed(routes: Router, site: &Site) -> Router {
+    let site = site.clone();
+    routes.method_not_allowed_fallback(async move |request: Request<Body>| {
+        Verbatim::of(site.answer(request).await)
+    })
 }
 
 /// An answer of a route that shall not be told from a path that does not exist: the caller
@@ -117,11 +147,10 @@ impl Served {
 
     /// The routes' answer; `None` if they want the decoy's.
     async fn route(&self, mut request: Request<Body>, auth: AuthContext) -> Option<Response<Body>> {
-        let app = &self.app;
-        let router = if auth.identity.is_some() { &app.known } else { &app.strangers };
+        let router = self.app.routes.load().of(&auth);
         request.extensions_mut().insert(auth);
         request.extensions_mut().insert(self.link.connection.clone());
-        let Ok(mut response) = router.clone().oneshot(request).await;
+        let Ok(mut response) = router.oneshot(request).await;
         if let Some(Verbatim(header)) = response.extensions_mut().remove() {
             *response.headers_mut() = header;
         }

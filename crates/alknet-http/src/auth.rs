@@ -72,6 +72,17 @@ pub(crate) enum Refused {
     Provider(#[from] ProviderError),
 }
 
+impl Refused {
+    /// Whether it counts against the caller's address. A cookie does not: a browser sends
+    /// that of a session that has ended with every request, and nobody guesses one.
+    fn is_guess(&self) -> bool {
+        match self {
+            Self::Malformed | Self::Concealed(_) | Self::UnknownToken | Self::UnknownKey(_) => true,
+            Self::UnknownSession | Self::ForeignOrigin | Self::Provider(_) => false,
+        }
+    }
+}
+
 /// A credential that holds.
 struct Proven {
     identity: Identity,
@@ -99,6 +110,9 @@ impl Authenticator {
     /// Who sent this request: by `Authorization`, else by cookie, else by the key that the
     /// TLS handshake proved. A credential that does not hold is as good as none.
     pub(crate) async fn caller(&self, link: &Link, parts: &Parts, purpose: Purpose) -> AuthContext {
+        if link.auth.session.is_banned(&link.auth) {
+            return link.auth.clone();
+        }
         let mut found = self.authorization(link, parts).await;
         self.note_refusal(link, &found);
         if purpose == Purpose::Request && !matches!(found, Ok(Some(_))) {
@@ -170,6 +184,9 @@ impl Authenticator {
             );
         }
         self.audit.record(AuditEvent::about(AuditEvent::REFUSED, &link.auth).because(refused));
+        if refused.is_guess() {
+            link.auth.session.failed(&link.auth, refused);
+        }
     }
 
     fn note_success(&self, link: &Link, auth: &AuthContext) {

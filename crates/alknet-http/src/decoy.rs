@@ -4,8 +4,9 @@ mod nginx;
 mod strict;
 mod upstream;
 
-use std::{convert::Infallible, fmt, path::PathBuf};
+use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc};
 
+use arc_swap::ArcSwap;
 use axum::body::Body;
 use futures_util::future::BoxFuture;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
@@ -17,7 +18,7 @@ use upstream::Upstream;
 
 /// The site that a node pretends to be: the answer to every path that is not ours, and to
 /// every caller who may not have what is.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Decoy {
     /// The `404` of an nginx with nothing to show.
@@ -29,6 +30,14 @@ pub enum Decoy {
     Redirect(Uri),
     /// A reverse proxy to a real site, reached over plain `http://`.
     Proxy(Uri),
+}
+
+impl Decoy {
+    /// Whether it can be served, as [`Builder::build`](crate::Builder::build) and
+    /// [`Live::set_decoy`](crate::Live::set_decoy) want it. A folder is not looked at.
+    pub fn check(&self) -> Result<(), DecoyError> {
+        Kind::new(self.clone()).map(drop)
+    }
 }
 
 /// The decoy cannot be served.
@@ -43,9 +52,10 @@ pub enum DecoyError {
     Redirect(Uri),
 }
 
-/// A [`Decoy`] ready to answer. It never fails and never asks who is calling.
+/// A [`Decoy`] ready to answer. It never fails and never asks who is calling. Clones share
+/// what they show, which can be exchanged at any time.
 #[derive(Clone)]
-pub(crate) struct Site(Kind);
+pub(crate) struct Site(Arc<ArcSwap<Kind>>);
 
 #[derive(Clone)]
 enum Kind {
@@ -55,29 +65,43 @@ enum Kind {
     Proxy(Box<Upstream>),
 }
 
-impl Site {
-    pub(crate) fn new(decoy: Decoy) -> Result<Self, DecoyError> {
-        Ok(Self(match decoy {
-            Decoy::NotFound => Kind::NotFound,
-            Decoy::Folder(path) => Kind::Folder(ServeDir::new(path)),
+impl Kind {
+    fn new(decoy: Decoy) -> Result<Self, DecoyError> {
+        Ok(match decoy {
+            Decoy::NotFound => Self::NotFound,
+            Decoy::Folder(path) => Self::Folder(ServeDir::new(path)),
             Decoy::Redirect(uri) => {
                 let value = HeaderValue::try_from(uri.to_string());
-                Kind::Redirect(value.map_err(|_| DecoyError::Redirect(uri))?)
+                Self::Redirect(value.map_err(|_| DecoyError::Redirect(uri))?)
             }
-            Decoy::Proxy(uri) => Kind::Proxy(Box::new(Upstream::new(uri)?)),
-        }))
+            Decoy::Proxy(uri) => Self::Proxy(Box::new(Upstream::new(uri)?)),
+        })
+    }
+}
+
+impl Site {
+    pub(crate) fn new(decoy: Decoy) -> Result<Self, DecoyError> {
+        Ok(Self(Arc::new(ArcSwap::from_pointee(Kind::new(decoy)?))))
+    }
+
+    /// Shows something else from the next request on; answers under way stay what they are.
+    pub(crate) fn replace(&self, decoy: Decoy) -> Result<(), DecoyError> {
+        self.0.store(Arc::new(Kind::new(decoy)?));
+        Ok(())
     }
 
     /// The answer to any request.
     pub(crate) async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        // One answer is of one kind, whatever is exchanged meanwhile.
+        let kind = self.0.load_full();
         let asked = nginx::Asked::of(&request);
         if let Some(status) = strict::status(&request) {
             return asked.closing().page(status);
         }
-        if strict::is_too_long(&request) && !matches!(self.0, Kind::Proxy(_)) {
+        if strict::is_too_long(&request) && !matches!(*kind, Kind::Proxy(_)) {
             return asked.closing().page(StatusCode::PAYLOAD_TOO_LARGE);
         }
-        match &self.0 {
+        match &*kind {
             Kind::NotFound => asked.page(StatusCode::NOT_FOUND),
             Kind::Folder(files) => folder(files.clone(), request, &asked).await,
             Kind::Redirect(to) => {
@@ -126,7 +150,7 @@ impl Service<Request<Body>> for Site {
 
 impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match &self.0 {
+        let kind = match &**self.0.load() {
             Kind::NotFound => "NotFound",
             Kind::Folder(_) => "Folder",
             Kind::Redirect(_) => "Redirect",

@@ -6,15 +6,17 @@ use alknet_core::{
     Alpn, AuthContext, Connection, Dispatcher, HandlerError, IdentityProvider, NodeIdentity,
     ProtocolHandler,
 };
-use axum::{Router, extract::DefaultBodyLimit};
-use http::{HeaderValue, Request};
+use arc_swap::ArcSwap;
+use axum::Router;
+use http::HeaderValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::{App, Served, Verbatim},
+    app::{App, Routes, Served},
     auth::{Authenticator, Link},
     decoy::{Decoy, DecoyError, Site},
     h3,
+    live::Live,
     origin::Origins,
     serve,
     tunnel::Gate,
@@ -101,6 +103,17 @@ impl HttpAdapter {
             limits: HttpLimits::default(),
         }
     }
+
+    /// A handle to what can change while the adapter serves; to be had before the adapter
+    /// goes into a registry.
+    pub fn live(&self) -> Live {
+        Live {
+            site: self.app.site.clone(),
+            origins: self.app.gate.origins.clone(),
+            routes: self.app.routes.clone(),
+            max_body: self.app.max_body,
+        }
+    }
 }
 
 impl Builder {
@@ -147,9 +160,7 @@ impl Builder {
     /// The adapter, ready to be registered.
     pub fn build(self) -> Result<HttpAdapter, DecoyError> {
         let site = Site::new(self.decoy)?;
-        let strangers = closed(self.public, &site).fallback_service(site.clone());
-        let known = closed(self.private, &site).fallback_service(strangers.clone());
-        let limit = DefaultBodyLimit::max(self.limits.max_body);
+        let routes = Routes::new(self.public, self.private, &site, self.limits.max_body);
         let audit = self.dispatcher.audit().clone();
         let app = App {
             gate: Gate {
@@ -159,8 +170,7 @@ impl Builder {
                 node: self.node,
                 origins: Origins::new(self.allowed_origins),
             },
-            known: known.layer(limit),
-            strangers: strangers.layer(limit),
+            routes: Arc::new(ArcSwap::from_pointee(routes)),
             site,
             alt_svc: self.alt_svc.and_then(alt_svc),
             max_body: self.limits.max_body,
@@ -172,14 +182,6 @@ impl Builder {
             shutdown: CancellationToken::new(),
         })
     }
-}
-
-/// A path that exists for another method is, for this one, a path that does not exist.
-fn closed(routes: Router, site: &Site) -> Router {
-    let site = site.clone();
-    routes.method_not_allowed_fallback(async move |request: Request<axum::body::Body>| {
-        Verbatim::of(site.answer(request).await)
-    })
 }
 
 fn alt_svc(port: u16) -> Option<HeaderValue> {

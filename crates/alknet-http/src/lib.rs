@@ -28,6 +28,7 @@
 //!     web: WebCertificates::new(web),
 //!     hide_services: false,
 //!     fallback: None,
+//!     resets: None,
 //! };
 //! let endpoint = Endpoint::bind(&config, dispatcher, identities)?;
 //! println!("curl --insecure https://localhost:{}/", endpoint.local_addr().port());
@@ -84,8 +85,11 @@ mod client;
 mod concealed;
 mod decoy;
 mod exported;
+mod frames;
 pub mod h3;
 mod handler;
+mod linger;
+mod live;
 mod origin;
 mod proof;
 mod protocols;
@@ -100,4 +104,5 @@ pub use auth::SESSION_COOKIE;
 pub use client::{Tunnel, TunnelError, tunnel};
 pub use decoy::{Decoy, DecoyError};
 pub use handler::{Builder, HttpAdapter, HttpLimits};
+pub use live::Live;
 pub use proof::ProofError;

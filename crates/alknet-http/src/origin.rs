@@ -1,5 +1,8 @@
 //! Authorities and origins of requests.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use http::{HeaderMap, header, request::Parts, uri::Authority};
 
 use crate::concealed::Target;
@@ -28,12 +31,20 @@ pub(crate) fn single<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> O
 }
 
 /// The origins whose pages may open tunnels: the request's own, and a configured list.
+/// Clones share the list, which can be exchanged at any time.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Origins(Vec<String>);
+pub(crate) struct Origins(Arc<ArcSwap<Vec<String>>>);
 
 impl Origins {
     pub(crate) fn new(allowed: impl IntoIterator<Item = String>) -> Self {
-        Self(allowed.into_iter().map(|origin| normal(&origin)).collect())
+        let origins = Self::default();
+        origins.replace(allowed);
+        origins
+    }
+
+    /// Allows these from the next request on.
+    pub(crate) fn replace(&self, allowed: impl IntoIterator<Item = String>) {
+        self.0.store(Arc::new(allowed.into_iter().map(|origin| normal(&origin)).collect()));
     }
 
     /// Whether the page that sent the request may: no `Origin` at all is no page.
@@ -42,7 +53,7 @@ impl Origins {
             return true;
         }
         let listed = single(&parts.headers, &header::ORIGIN)
-            .is_some_and(|origin| self.0.contains(&normal(origin)));
+            .is_some_and(|origin| self.0.load().contains(&normal(origin)));
         listed || is_same_origin(parts)
     }
 }

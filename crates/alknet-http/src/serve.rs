@@ -4,8 +4,10 @@ use std::{convert::Infallible, error::Error, pin::pin, time::Duration};
 
 use alknet_core::Stream;
 use axum::body::Body;
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::{Request, Response};
+use http_body::Body as HttpBody;
 use hyper::{
     body::Incoming,
     rt::Executor,
@@ -16,7 +18,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::timeout;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{app::Served, body, handler::HttpLimits, wire::Wire};
+use crate::{
+    app::Served, body, frames::Frames, handler::HttpLimits, linger::Lingering, wire::Wire,
+};
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -37,12 +41,18 @@ pub(crate) async fn http1(
     shutdown: CancellationToken,
 ) -> Result<(), BoxError> {
     let io = TokioIo::new(Wire::new(stream(&served).await?, cover));
+    let until = shutdown.child_token();
+    let _ends_lingering = until.clone().drop_guard();
+    let lingering = Lingering::new(served.link.tasks.clone(), until);
+    let service = service_fn(|request: Request<Incoming>| {
+        respond(&served, request.map(|body| lingering.body(body)))
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_header_size(limits.max_header)
         .title_case_headers(true)
-        .serve_connection(io, service_fn(|request| respond(&served, request)))
+        .serve_connection(io, service)
         .with_upgrades();
     let mut connection = pin!(connection);
     tokio::select! {
@@ -59,7 +69,7 @@ pub(crate) async fn http2(
     cover: bool,
     shutdown: CancellationToken,
 ) -> Result<(), BoxError> {
-    let io = TokioIo::new(stream(&served).await?);
+    let io = TokioIo::new(Frames::new(stream(&served).await?));
     let tasks = Tasks { tracker: served.link.tasks.clone(), over: served.link.over.clone() };
     let mut builder = http2::Builder::new(tasks);
     builder
@@ -90,10 +100,11 @@ async fn stream(served: &Served) -> Result<Stream, BoxError> {
     Ok(timeout(STREAM, served.link.connection.accept_bi()).await??)
 }
 
-async fn respond(
-    served: &Served,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
+async fn respond<B>(served: &Served, request: Request<B>) -> Result<Response<Body>, Infallible>
+where
+    B: HttpBody<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<axum::BoxError>,
+{
     Ok(served.respond(request.map(body::guarded)).await)
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use alknet_core::{Alpn, AuditEvent, AuthContext, Identity, Secret};
 use axum::body::Body;
 use http::{HeaderValue, Method, Request, Response, header, request::Parts};
+use http_body::Body as _;
 use http_body_util::{BodyExt as _, Limited};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -71,6 +72,10 @@ impl Gate {
     }
 
     async fn issue(&self, body: Body, identity: &Identity, limit: usize) -> Result<Secret, Denied> {
+        // What announces itself as too long need not be waited for.
+        if body.size_hint().lower() > limit as u64 {
+            return Err(Denied::Malformed);
+        }
         let collected = timeout(BODY, Limited::new(body, limit).collect()).await;
         let body = collected.ok().and_then(Result::ok).ok_or(Denied::Malformed)?.to_bytes();
         let wanted: Wanted = serde_json::from_slice(&body).map_err(|_| Denied::Malformed)?;
@@ -78,7 +83,7 @@ impl Gate {
         if !self.dispatcher.alpns().any(|known| *known == alpn) {
             return Err(Denied::NoService);
         }
-        if !identity.scopes.allow(alpn.short()) {
+        if !identity.scopes.admit(alpn.short()) {
             return Err(Denied::OutOfScope);
         }
         Ok(self.identities.issue_ticket(identity, &alpn).await?)

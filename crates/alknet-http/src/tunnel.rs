@@ -74,7 +74,7 @@ impl Gate {
         let alpn = Alpn::from_path(parts.uri.path());
         let caller = AuthContext {
             transport: kind,
-            remote_addr: link.connection.remote_addr(),
+            remote_addr: link.connection.remote_addr().or(link.auth.remote_addr),
             alpn: alpn.clone().unwrap_or_else(|| link.auth.alpn.clone()),
             ..caller
         };
@@ -113,6 +113,9 @@ impl Gate {
         ticket: &Secret,
         alpn: &Alpn,
     ) -> Result<AuthContext, Closed> {
+        if caller.session.is_banned(&caller) {
+            return Err(Closed::NoCredential);
+        }
         let identity = self.identities.redeem_ticket(ticket, alpn).await??;
         Ok(AuthContext { identity: Some(Arc::new(identity)), method: AuthMethod::Ticket, ..caller })
     }
@@ -152,7 +155,13 @@ impl Gate {
                 );
                 self.record(caller, closed);
             }
-            _ => self.record(caller, closed),
+            Closed::Ticket(_) => {
+                self.record(caller, closed);
+                caller.session.failed(caller, closed);
+            }
+            Closed::NoService | Closed::ForeignOrigin | Closed::NoCredential | Closed::NoProof => {
+                self.record(caller, closed);
+            }
         }
     }
 

@@ -41,6 +41,7 @@ fn node() -> Node {
         web: WebCertificates::new(pair.current().unwrap()),
         hide_services: false,
         fallback: None,
+        resets: None,
     };
     let endpoint = Endpoint::bind(&config, dispatcher, identities).unwrap();
     Node { endpoint, id: node.id(), client }

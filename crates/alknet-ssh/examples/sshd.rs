@@ -9,7 +9,9 @@ use alknet_core::{
     Access, Alpn, Audit, AuthContext, Connection, Dispatcher, HandlerRegistry, Limits,
     NodeIdentity, SingleStream, Stream, TransportKind,
 };
-use alknet_ssh::{Account, HostKey, SshAdapter, SshConfig, SshLimits, UserKey, known_hosts_line};
+use alknet_ssh::{
+    Account, HostKey, RevokedKeys, SshAdapter, SshConfig, SshLimits, UserKey, known_hosts_line,
+};
 use alknet_testing::identities::{Identities, identity};
 use tokio::net::TcpListener;
 
@@ -27,6 +29,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         audit: Audit::to_log(),
         account: Account::current()?,
         limits: SshLimits::default(),
+        revoked_keys: RevokedKeys::default(),
     });
     let mut registry = HandlerRegistry::new();
     registry.register(ssh, Access::Protocol)?;

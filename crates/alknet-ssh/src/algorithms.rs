@@ -26,9 +26,10 @@ const CIPHERS: &[cipher::Name] =
 /// the list is empty.
 const MACS: &[mac::Name] = &[mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM];
 
-/// What user keys may sign with; the host key is Ed25519, so of these only that one is
-/// offered for the host. SHA-1 (`ssh-rsa`) is absent. So are security keys: the flag that
-/// tells whether somebody touched the key is not given to the application by russh.
+/// What user keys and the authorities of certificates may sign with; the host key is
+/// Ed25519, so of these only that one is offered for the host. SHA-1 (`ssh-rsa`) is absent.
+/// A security key's signature counts only if somebody touched the key for it, which our
+/// patch to russh sees to.
 pub(crate) const USER_KEYS: &[Algorithm] = &[
     Algorithm::Ed25519,
     Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 },
@@ -36,6 +37,8 @@ pub(crate) const USER_KEYS: &[Algorithm] = &[
     Algorithm::Ecdsa { curve: EcdsaCurve::NistP521 },
     Algorithm::Rsa { hash: Some(HashAlg::Sha512) },
     Algorithm::Rsa { hash: Some(HashAlg::Sha256) },
+    Algorithm::SkEd25519,
+    Algorithm::SkEcdsaSha2NistP256,
 ];
 
 /// RSA keys shorter than this many bits are refused (NIST SP 800-131A).

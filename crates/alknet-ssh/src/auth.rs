@@ -1,23 +1,32 @@
-//! Who may log in.
+//! Who may log in, and for how long.
 
-use std::sync::Arc;
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Instant, SystemTime},
+};
 
 use alknet_core::{
-    AuditEvent, AuthContext, Identity, IdentityProvider, KeyFingerprint, ProviderError,
+    Action, AuditEvent, AuthContext, AuthMethod, Credential, Identity, KeyFingerprint, Login,
+    ProviderError,
 };
-use russh::keys::{Algorithm, PublicKey};
+use russh::keys::{Algorithm, Certificate, ssh_key::public::KeyData};
+use tokio::sync::SetOnce;
 
 use crate::{
+    certificate::{self, CertificateError, Description, cut},
     handler::Settings,
-    user_key::{UserKeyError, accepted},
+    revoked::{RevokedKeysError, Subject, Version},
+    user_key::{UserKeyError, accepted, best_algorithm},
 };
 
-/// The scope that admits to SSH.
-const SCOPE: &str = "ssh";
-/// How the audit log names a proven SSH key.
-const METHOD: &str = "publickey";
+/// The service that a grant has to touch for a login.
+const SERVICE: &str = "ssh";
+/// What a session that ended with its credential is recorded with.
+const OVER: &str = "the credential was revoked or has expired";
 
-/// Why a login is refused. For the audit log: the client is told only that it is.
+/// Why a login, or something asked for after it, is refused. For the audit log: the client
+/// is told only that it is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("login name {0:?} is not the node's account")]
@@ -28,105 +37,315 @@ pub(crate) enum Refusal {
     UnknownKey,
     #[error("outside the identity's scopes")]
     OutOfScope,
-    #[error("certificates are not accepted")]
-    Certificate,
+    #[error("outside the identity's scopes: {0}")]
+    NotAllowed(&'static str),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error("the certificate does not permit a terminal ({})", certificate::PERMIT_PTY)]
+    NoTerminal,
+    #[error("revoked")]
+    RevokedKey,
+    #[error("revoked (serial {0})")]
+    RevokedSerial(u64),
+    #[error("{OVER}")]
+    Over,
+    #[error("no {0} logins here")]
+    Method(&'static str),
     #[error("no login within {0} seconds")]
     TooLate(u64),
     #[error(transparent)]
+    Limit(#[from] alknet_core::Refusal),
+    #[error(transparent)]
     Store(#[from] ProviderError),
+    #[error(transparent)]
+    Revocations(#[from] RevokedKeysError),
 }
 
-/// The login of one SSH transport.
-#[derive(Debug)]
-pub(crate) struct Login {
+/// What a client wants to log in with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Presented<'a> {
+    key: &'a KeyData,
+    certificate: Option<&'a Certificate>,
+}
+
+impl<'a> Presented<'a> {
+    pub(crate) fn key(key: &'a KeyData) -> Self {
+        Self { key, certificate: None }
+    }
+
+    pub(crate) fn certificate(certificate: &'a Certificate) -> Self {
+        Self { key: certificate.public_key(), certificate: Some(certificate) }
+    }
+
+    fn subject(&self) -> Result<Subject, RevokedKeysError> {
+        match self.certificate {
+            Some(certificate) => Subject::certificate(certificate),
+            None => Subject::key(self.key),
+        }
+    }
+
+    fn method(&self) -> AuthMethod {
+        match self.certificate {
+            Some(_) => AuthMethod::Certificate,
+            None => AuthMethod::PublicKey,
+        }
+    }
+
+    fn revoked(&self) -> Refusal {
+        match self.certificate {
+            Some(certificate) => Refusal::RevokedSerial(certificate.serial()),
+            None => Refusal::RevokedKey,
+        }
+    }
+}
+
+/// The authentication of one SSH transport: what its session loop asks, and what whoever
+/// runs the transport waits for.
+pub(crate) struct Authentication {
     settings: Arc<Settings>,
     auth: AuthContext,
-    proven: Option<KeyFingerprint>,
+    user: SetOnce<User>,
+    /// Why there is no login yet, once somebody has tried.
+    tried: Mutex<Option<String>>,
 }
 
-impl Login {
+/// Somebody who has logged in.
+struct User {
+    login: Login,
+    since: Instant,
+    key: KeyData,
+    certificate: Option<Certificate>,
+    subject: Subject,
+    /// The state of the list of revoked keys that did not have `subject`.
+    version: Version,
+}
+
+impl User {
+    fn presented(&self) -> Presented<'_> {
+        Presented { key: &self.key, certificate: self.certificate.as_ref() }
+    }
+}
+
+impl Authentication {
     pub(crate) fn new(settings: Arc<Settings>, auth: AuthContext) -> Self {
-        Self { settings, auth, proven: None }
+        Self { settings, auth, user: SetOnce::new(), tried: Mutex::default() }
     }
 
-    /// Whether a login with this key could succeed. The client has not proven yet that the
-    /// key is its own.
-    pub(crate) async fn offered(&self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> bool {
-        let fingerprint = fingerprint(key);
-        let verdict = self.check(user, key, algorithm, fingerprint).await;
-        verdict.map_err(|refusal| self.refused(fingerprint, &refusal)).is_ok()
-    }
-
-    /// Logs in with a key that the client has proven to be its own.
-    pub(crate) async fn proven(
-        &mut self,
+    /// Whether a login with this could succeed. The client has not proven yet that the key
+    /// is its own, and is not told whether the key is revoked.
+    pub(crate) async fn offered(
+        &self,
         user: &str,
-        key: &PublicKey,
+        presented: Presented<'_>,
         algorithm: &Algorithm,
     ) -> bool {
-        let fingerprint = fingerprint(key);
-        match self.check(user, key, algorithm, fingerprint).await {
-            Ok((identity, fingerprint)) => {
-                let event = self.event(AuditEvent::AUTHENTICATED, Some(fingerprint));
-                self.settings.audit.record(AuditEvent { identity: Some(identity.id), ..event });
-                self.proven = Some(fingerprint);
-                true
-            }
-            Err(refusal) => {
-                self.refused(fingerprint, &refusal);
-                false
-            }
-        }
+        self.tried().get_or_insert_with(|| "no login was finished".into());
+        let verdict = self.check(user, presented, algorithm).await;
+        verdict.map_err(|refusal| self.refused(Some(presented), &refusal)).is_ok()
     }
 
-    /// Whether the key of this login is still good: keys and scopes can be taken away while
-    /// a session lasts.
-    pub(crate) async fn holds(&self) -> bool {
-        let Some(fingerprint) = self.proven else { return false };
-        let verdict = self.identity(fingerprint).await;
-        verdict.map_err(|refusal| self.refused(Some(fingerprint), &refusal)).is_ok()
+    /// Logs in with something that the client has proven to be its own.
+    pub(crate) async fn proven(&self, user: &str, presented: Presented<'_>) -> bool {
+        let verdict = self.log_in(user, presented).await;
+        verdict.map_err(|refusal| self.refused(Some(presented), &refusal)).is_ok()
     }
 
-    /// Puts a refusal into the audit log.
-    pub(crate) fn refused(&self, key: Option<KeyFingerprint>, refusal: &Refusal) {
-        let mut reason = refusal.to_string();
-        if let Refusal::Store(error) = refusal {
-            reason.extend(std::error::Error::source(error).map(|cause| format!(": {cause}")));
+    /// Puts a certificate that does not count, whoever trusts its authority, into the log.
+    pub(crate) fn invalid(&self, certificate: &Certificate) {
+        let verdict = certificate::check(certificate, self.peer(), SystemTime::now());
+        // There is no second opinion on what russh refuses.
+        let refusal = verdict.err().unwrap_or(CertificateError::Signature);
+        self.refused(Some(Presented::certificate(certificate)), &refusal.into());
+    }
+
+    async fn log_in(&self, name: &str, presented: Presented<'_>) -> Result<(), Refusal> {
+        let identity = self.check(name, presented, &best_algorithm(presented.key)).await?;
+        let subject = presented.subject()?;
+        let (revoked, version) = self.settings.revoked_keys.revoked(&subject).await?;
+        if revoked {
+            return Err(presented.revoked());
         }
-        self.settings.audit.record(self.event(AuditEvent::REFUSED, key).because(reason));
+        let login = self.auth.session.login(Arc::new(identity))?;
+        // What was taken away before the login was registered ended no login.
+        self.current(&login).await?;
+        let event = self.event(AuditEvent::AUTHENTICATED, Some(presented));
+        let user = User {
+            login,
+            since: Instant::now(),
+            key: presented.key.clone(),
+            certificate: presented.certificate.cloned(),
+            subject,
+            version,
+        };
+        let detail = presented.certificate.map(|it| granted(it, user.login.identity()));
+        self.settings.audit.record(AuditEvent {
+            identity: Some(user.login.identity().id.clone()),
+            reason: detail,
+            ..event
+        });
+        // Nobody logs in twice: russh asks no more once it was told of a success.
+        let _ = self.user.set(user);
+        Ok(())
     }
 
     async fn check(
         &self,
-        user: &str,
-        key: &PublicKey,
+        name: &str,
+        presented: Presented<'_>,
         algorithm: &Algorithm,
-        fingerprint: Option<KeyFingerprint>,
-    ) -> Result<(Identity, KeyFingerprint), Refusal> {
-        if user != self.settings.account.name {
-            return Err(Refusal::WrongUser(user.chars().take(32).collect()));
+    ) -> Result<Identity, Refusal> {
+        if name != self.settings.account.name {
+            return Err(Refusal::WrongUser(name.chars().take(32).collect()));
         }
-        accepted(key.key_data(), algorithm)?;
-        let fingerprint = fingerprint.ok_or(Refusal::UnknownKey)?;
-        Ok((self.identity(fingerprint).await?, fingerprint))
+        accepted(presented.key, algorithm)?;
+        let identity = match presented.certificate {
+            Some(certificate) => self.certified(certificate).await?,
+            None => {
+                let key = certificate::fingerprint(presented.key).ok_or(Refusal::UnknownKey)?;
+                self.settings.identities.by_key(&key).await?.ok_or(Refusal::UnknownKey)?
+            }
+        };
+        if identity.scopes.admit(SERVICE) { Ok(identity) } else { Err(Refusal::OutOfScope) }
     }
 
-    async fn identity(&self, fingerprint: KeyFingerprint) -> Result<Identity, Refusal> {
-        let identities: &dyn IdentityProvider = &*self.settings.identities;
-        let identity = identities.by_key(&fingerprint).await?.ok_or(Refusal::UnknownKey)?;
-        if identity.scopes.allow(SCOPE) { Ok(identity) } else { Err(Refusal::OutOfScope) }
+    /// Who a certificate stands for.
+    async fn certified(&self, certificate: &Certificate) -> Result<Identity, Refusal> {
+        certificate::check(certificate, self.peer(), SystemTime::now())?;
+        let authority = certificate::authority(certificate).ok_or(CertificateError::Untrusted)?;
+        let principals = certificate.valid_principals();
+        let identity = self.settings.identities.by_authority(&authority, principals).await?;
+        let mut identity = identity.ok_or(CertificateError::Untrusted)?;
+        let ends = [identity.valid_until, certificate::valid_until(certificate)];
+        identity.valid_until = ends.into_iter().flatten().min();
+        Ok(identity)
     }
 
-    fn event(&self, event: &'static str, key: Option<KeyFingerprint>) -> AuditEvent {
+    /// Waits until somebody has logged in. Cancel safe.
+    pub(crate) async fn done(&self) {
+        self.user.wait().await;
+    }
+
+    /// Waits until the login does not hold any more; that is in the audit log then. Cancel
+    /// safe.
+    pub(crate) async fn over(&self) {
+        let user = self.user.wait().await;
+        let refusal = tokio::select! {
+            () = user.login.revoked() => Refusal::Over,
+            () = self.settings.revoked_keys.until_revoked(&user.subject, user.version.clone()) => {
+                user.presented().revoked()
+            }
+        };
+        let event = self.event(AuditEvent::SESSION_END, Some(user.presented()));
+        self.settings.audit.record(AuditEvent {
+            identity: Some(user.login.identity().id.clone()),
+            duration_ms: u64::try_from(user.since.elapsed().as_millis()).ok(),
+            ..event.because(refusal)
+        });
+    }
+
+    /// Whether the login still holds: for a new channel. Keys and scopes can be taken away
+    /// while a session lasts.
+    pub(crate) async fn holds(&self) -> bool {
+        let Some(user) = self.user.get() else { return false };
+        let verdict = self.current(&user.login).await;
+        verdict.map_err(|refusal| self.refused(Some(user.presented()), &refusal)).is_ok()
+    }
+
+    /// Whether the user may do this now.
+    pub(crate) async fn allows(&self, action: &'static str) -> bool {
+        let Some(user) = self.user.get() else { return false };
+        let verdict = match self.current(&user.login).await {
+            Ok(now) if now.scopes.allow(Action::from(action)) => Ok(()),
+            Ok(_) => Err(Refusal::NotAllowed(action)),
+            Err(refusal) => Err(refusal),
+        };
+        verdict.map_err(|refusal| self.refused(Some(user.presented()), &refusal)).is_ok()
+    }
+
+    /// Whether the user may have a terminal.
+    pub(crate) fn allows_terminal(&self) -> bool {
+        let Some(user) = self.user.get() else { return false };
+        let permitted = |it: &Certificate| certificate::permits(it, certificate::PERMIT_PTY);
+        let permitted = user.certificate.as_ref().is_none_or(permitted);
+        if !permitted {
+            self.refused(Some(user.presented()), &Refusal::NoTerminal);
+        }
+        permitted
+    }
+
+    /// The one command that the login is good for, if it is for one alone.
+    pub(crate) fn forced_command(&self) -> Option<&str> {
+        self.user.get()?.certificate.as_ref().and_then(certificate::forced_command)
+    }
+
+    /// Who the user is now.
+    async fn current(&self, login: &Login) -> Result<Identity, Refusal> {
+        let expired = |end: SystemTime| end <= SystemTime::now();
+        if login.is_revoked() || login.identity().valid_until.is_some_and(expired) {
+            return Err(Refusal::Over);
+        }
+        let credential = &login.identity().credential;
+        let now = self.settings.identities.by_credential(credential).await?;
+        let now =
+            now.filter(|now| now.id == login.identity().id).ok_or_else(|| match credential {
+                Credential::Authority { .. } => CertificateError::Untrusted.into(),
+                _ => Refusal::UnknownKey,
+            })?;
+        if now.scopes.admit(SERVICE) { Ok(now) } else { Err(Refusal::OutOfScope) }
+    }
+
+    /// Puts a refusal into the audit log.
+    pub(crate) fn refused(&self, presented: Option<Presented<'_>>, refusal: &Refusal) {
+        let mut reason = refusal.to_string();
+        let cause = match refusal {
+            Refusal::Store(error) => std::error::Error::source(error),
+            Refusal::Revocations(error) => std::error::Error::source(error),
+            _ => None,
+        };
+        reason.extend(cause.map(|cause| format!(": {cause}")));
+        *self.tried() = Some(reason.clone());
+        if let Some(certificate) = presented.and_then(|it| it.certificate) {
+            reason = format!("{reason}; {}", Description(certificate));
+        }
+        self.settings.audit.record(self.event(AuditEvent::REFUSED, presented).because(reason));
+    }
+
+    /// Reports a transport that ends to the node: if somebody has tried to log in and did
+    /// not, that counts as one failure, however many keys they offered.
+    pub(crate) fn ended(&self) {
+        if self.user.get().is_none()
+            && let Some(reason) = self.tried().take()
+        {
+            self.auth.session.failed(&self.auth, &reason);
+        }
+    }
+
+    fn tried(&self) -> MutexGuard<'_, Option<String>> {
+        self.tried.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn peer(&self) -> Option<IpAddr> {
+        self.auth.remote_addr.map(|peer| peer.ip())
+    }
+
+    fn event(&self, event: &'static str, presented: Option<Presented<'_>>) -> AuditEvent {
         let mut event = AuditEvent::about(event, &self.auth);
-        if let Some(key) = key {
-            event.key = Some(key.to_string());
-            event.method = Some(METHOD);
+        if let Some(presented) = presented {
+            let key: Option<KeyFingerprint> = certificate::fingerprint(presented.key);
+            event.key = key.map(|key| key.to_string());
+            event.method = Some(presented.method().name());
         }
         event
     }
 }
 
-fn fingerprint(key: &PublicKey) -> Option<KeyFingerprint> {
-    key.to_bytes().ok().map(|blob| KeyFingerprint::of_openssh_blob(&blob))
+/// What the audit log says of a login by certificate.
+fn granted(certificate: &Certificate, identity: &Identity) -> String {
+    let description = Description(certificate);
+    match &identity.credential {
+        Credential::Authority { principal, .. } => {
+            format!("principal {:?}, {description}", cut(principal))
+        }
+        _ => description.to_string(),
+    }
 }

@@ -5,21 +5,26 @@ use std::collections::HashMap;
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, Pty, Sig,
     keys::Certificate,
-    server::{Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Session, VerifiedPublicKey},
+    server::{
+        Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session,
+        VerifiedPublicKey,
+    },
 };
 
 use crate::{
-    auth::{Login, Refusal},
+    auth::{Presented, Refusal},
     session::{Program, Remote, Slot},
     signal,
     terminal::Size,
     transport::Link,
 };
 
+/// What running anything takes.
+const SHELL: &str = "ssh:shell";
+
 /// The state of one client in the SSH session loop. Nothing here may wait for the client.
 pub(crate) struct Client {
     link: Link,
-    login: Login,
     channels: HashMap<ChannelId, State>,
 }
 
@@ -30,14 +35,14 @@ enum State {
 }
 
 impl Client {
-    pub(crate) fn new(link: Link, login: Login) -> Self {
-        Self { link, login, channels: HashMap::new() }
+    pub(crate) fn new(link: Link) -> Self {
+        Self { link, channels: HashMap::new() }
     }
 
     /// Why no further channel may be opened, if so.
     async fn full(&mut self) -> Option<ChannelOpenFailure> {
         self.channels.retain(|_, state| !matches!(state, State::Running(r) if r.is_gone()));
-        if self.link.settings.draining.is_cancelled() || !self.login.holds().await {
+        if self.link.settings.draining.is_cancelled() || !self.link.authentication.holds().await {
             Some(ChannelOpenFailure::AdministrativelyProhibited)
         } else if self.channels.len() >= self.link.settings.limits.channels {
             Some(ChannelOpenFailure::ResourceShortage)
@@ -60,12 +65,21 @@ impl Client {
         }
     }
 
-    /// Starts the channel's program; whether it did.
-    fn start(&mut self, id: ChannelId, program: Program<'_>, session: &Session) -> bool {
+    /// Starts the channel's program, a shell where no command is asked for; whether it did.
+    async fn start(&mut self, id: ChannelId, asked: Option<&[u8]>, handle: Handle) -> bool {
         let Some(State::Waiting(slot)) = self.channels.remove(&id) else {
             return false;
         };
-        match slot.start(program, session.handle(), &self.link) {
+        let authentication = self.link.authentication.clone();
+        if !authentication.allows(SHELL).await {
+            return false;
+        }
+        let program = match (authentication.forced_command(), asked) {
+            (Some(command), asked) => Program::Forced { command, asked },
+            (None, Some(command)) => Program::Command(command),
+            (None, None) => Program::Shell,
+        };
+        match slot.start(program, handle, &self.link) {
             Ok(remote) => {
                 self.channels.insert(id, State::Running(remote));
                 true
@@ -94,7 +108,12 @@ impl Handler for Client {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Self::Error> {
-        Ok(verdict(self.login.offered(user, offer.public_key, offer.algorithm).await))
+        let presented = match offer.certificate {
+            Some(certificate) => Presented::certificate(certificate),
+            None => Presented::key(offer.public_key.key_data()),
+        };
+        let authentication = &self.link.authentication;
+        Ok(verdict(authentication.offered(user, presented, offer.algorithm).await))
     }
 
     async fn auth_publickey(
@@ -102,21 +121,41 @@ impl Handler for Client {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Self::Error> {
-        Ok(verdict(self.login.proven(user, key.public_key, key.algorithm).await))
+        let presented = Presented::key(key.public_key.key_data());
+        Ok(verdict(self.link.authentication.proven(user, presented).await))
     }
 
     async fn auth_openssh_certificate(
         &mut self,
-        _user: &str,
-        _certificate: &Certificate,
+        user: &str,
+        certificate: &Certificate,
     ) -> Result<Auth, Self::Error> {
-        self.login.refused(None, &Refusal::Certificate);
+        let presented = Presented::certificate(certificate);
+        Ok(verdict(self.link.authentication.proven(user, presented).await))
+    }
+
+    async fn openssh_certificate_invalid(
+        &mut self,
+        _user: &str,
+        certificate: &Certificate,
+    ) -> Result<(), Self::Error> {
+        self.link.authentication.invalid(certificate);
+        Ok(())
+    }
+
+    async fn auth_password(&mut self, _: &str, _: &str) -> Result<Auth, Self::Error> {
+        self.link.authentication.refused(None, &Refusal::Method("password"));
         Ok(Auth::reject())
     }
 
-    async fn auth_succeeded(&mut self, _session: &mut Session) -> Result<(), Self::Error> {
-        self.link.authenticated.cancel();
-        Ok(())
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _: &str,
+        _: &str,
+        _: Option<Response<'a>>,
+    ) -> Result<Auth, Self::Error> {
+        self.link.authentication.refused(None, &Refusal::Method("keyboard-interactive"));
+        Ok(Auth::reject())
     }
 
     async fn channel_open_session(
@@ -169,7 +208,8 @@ impl Handler for Client {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let size = Size { columns, rows, width, height };
-        let ok = self.waiting(id).is_some_and(|slot| slot.open_terminal(term, size, modes));
+        let ok = self.link.authentication.allows_terminal()
+            && self.waiting(id).is_some_and(|slot| slot.open_terminal(term, size, modes));
         answer(session, id, ok)
     }
 
@@ -178,7 +218,7 @@ impl Handler for Client {
         id: ChannelId,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let ok = self.start(id, Program::Shell, session);
+        let ok = self.start(id, None, session.handle()).await;
         answer(session, id, ok)
     }
 
@@ -188,7 +228,7 @@ impl Handler for Client {
         command: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let ok = self.start(id, Program::Command(command), session);
+        let ok = self.start(id, Some(command), session.handle()).await;
         answer(session, id, ok)
     }
 

@@ -3,14 +3,14 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use alknet_core::{
-    Alpn, Audit, AuthContext, Connection, HandlerError, IdentityProvider, ProtocolHandler,
+    Alpn, Audit, AuthContext, Code, Connection, HandlerError, IdentityProvider, ProtocolHandler,
 };
 use russh::{MethodKind, MethodSet, SshId, server};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::{Account, HostKey, algorithms, transport};
+use crate::{Account, HostKey, RevokedKeys, algorithms, transport};
 
 /// Bounds of the SSH server, each with a default that suits a small node.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl Default for SshLimits {
 pub struct SshConfig {
     /// The key that hosts prove themselves with.
     pub host_key: HostKey,
-    /// Who has which key.
+    /// Who has which key, and who is trusted through which authority.
     pub identities: Arc<dyn IdentityProvider>,
     /// Where logins and refusals are recorded.
     pub audit: Audit,
@@ -57,6 +57,9 @@ pub struct SshConfig {
     pub account: Account,
     /// Bounds.
     pub limits: SshLimits,
+    /// What is taken out of use, whoever it belongs to. A clone can be given another file
+    /// later.
+    pub revoked_keys: RevokedKeys,
 }
 
 /// The handler of `alknet/ssh`: every stream that the peer opens is one independent SSH
@@ -74,6 +77,7 @@ pub(crate) struct Settings {
     pub(crate) audit: Audit,
     pub(crate) account: Account,
     pub(crate) limits: SshLimits,
+    pub(crate) revoked_keys: RevokedKeys,
     pub(crate) draining: CancellationToken,
 }
 
@@ -86,6 +90,7 @@ impl SshAdapter {
             audit: config.audit,
             account: config.account,
             limits: config.limits,
+            revoked_keys: config.revoked_keys,
             draining: CancellationToken::new(),
         };
         Self { settings: Arc::new(settings) }
@@ -135,7 +140,11 @@ impl ProtocolHandler for SshAdapter {
         loop {
             tokio::select! {
                 stream = connection.accept_bi(), if transports.len() < limit => {
-                    let Ok(stream) = stream else { break };
+                    let Ok(mut stream) = stream else { break };
+                    if auth.session.is_banned(&auth) {
+                        stream.reset(Code::LIMIT);
+                        continue;
+                    }
                     let span = tracing::debug_span!("ssh", stream = stream.id());
                     let transport = transport::serve(self.settings.clone(), stream, auth.clone());
                     transports.spawn(transport.instrument(span));

@@ -13,6 +13,7 @@
 //!     audit: Audit::to_log(),
 //!     account: Account::current()?,
 //!     limits: SshLimits::default(),
+//!     revoked_keys: RevokedKeys::default(),
 //! });
 //! let mut handlers = HandlerRegistry::new();
 //! handlers.register(ssh, Access::Protocol)?;
@@ -23,6 +24,7 @@
 //!     web,
 //!     hide_services: false,
 //!     fallback: None,
+//!     resets: None,
 //! };
 //! Ok(Endpoint::bind(&config, dispatcher, people)?)
 //! # }
@@ -36,8 +38,19 @@
 //! Every stream that a peer opens on a connection is an independent SSH transport, with a
 //! login of its own. Sessions run as the account of the node's process: the login name must
 //! be that account's, and the key must be known to the [`IdentityProvider`] as that of an
-//! identity with the scope `ssh`. That an identity was already proven for the connection (a
+//! identity with a scope of `ssh`, or certified by an authority that somebody is trusted
+//! through. That an identity was already proven for the connection (a
 //! token, a TLS client key) neither replaces the SSH key nor is replaced by it.
+//!
+//! A login lasts until its transport ends, or its credential: a key or an authority that is
+//! taken away, a certificate that expires or is listed among the [`RevokedKeys`] ends the
+//! transport and what runs on it.
+//!
+//! Certificates are OpenSSH's (`PROTOCOL.certkeys`), for users. `source-address` (checked at
+//! the login) and `force-command` are honoured and any other critical option refuses the login,
+//! `verify-required` among them. Without `permit-pty` there is no terminal. One without
+//! principals is refused; and the principal says who it is, never as which account they
+//! log in.
 //!
 //! The host key is certified by the node's identity ([`HostKey`]), so a client that knows
 //! the node's id needs no trust on first use.
@@ -59,11 +72,13 @@
 //! - All of a program's output is sent before its exit status.
 //! - Programs get a clean environment and default signal dispositions: nothing of the node's
 //!   own is passed on.
+//! - Whatever a login is refused for is in the audit log. A transport on which logins were
+//!   tried and none succeeded counts as one failure of its address.
 //!
 //! # Limits of what it protects
 //!
-//! A session can do what the node's account can do, the node's own files included. Taking a
-//! key away prevents new channels at once and does not end running programs. PAM, `utmp` and
+//! A session can do what the node's account can do, the node's own files included. What a
+//! program has left in the background survives the end of its login. PAM, `utmp` and
 //! `/etc/nologin` are not consulted.
 //!
 //! [`IdentityProvider`]: alknet_core::IdentityProvider
@@ -71,6 +86,7 @@
 mod account;
 mod algorithms;
 mod auth;
+mod certificate;
 mod chunks;
 mod client;
 mod handler;
@@ -78,6 +94,7 @@ mod host_key;
 mod modes;
 mod process;
 mod queue;
+mod revoked;
 mod run;
 mod session;
 mod signal;
@@ -90,4 +107,5 @@ mod user_key;
 pub use account::{Account, AccountError};
 pub use handler::{SshAdapter, SshConfig, SshLimits};
 pub use host_key::{HostKey, HostKeyError, known_hosts_line, node_key_line};
+pub use revoked::{RevokedKeys, RevokedKeysError};
 pub use user_key::{UserKey, UserKeyError};

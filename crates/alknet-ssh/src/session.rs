@@ -44,6 +44,12 @@ pub(crate) enum Program<'a> {
     Shell,
     /// A command, for the login shell to interpret.
     Command(&'a [u8]),
+    /// The one command that the login is good for, whatever the client asked for.
+    Forced {
+        command: &'a str,
+        /// The command that the client asked for, if it was not a shell.
+        asked: Option<&'a [u8]>,
+    },
 }
 
 /// The session loop's view of a running program.
@@ -152,6 +158,9 @@ impl Program<'_> {
             Self::Command(line) => {
                 command.arg0(shell).arg("-c").arg(OsStr::from_bytes(line));
             }
+            Self::Forced { command: line, .. } => {
+                command.arg0(shell).arg("-c").arg(line);
+            }
         }
         let home = if account.home.is_dir() { account.home.as_path() } else { Path::new("/") };
         command
@@ -162,6 +171,9 @@ impl Program<'_> {
             .env("LOGNAME", &account.name)
             .env("SHELL", &account.shell)
             .env("PATH", account.search_path());
+        if let Self::Forced { asked: Some(asked), .. } = self {
+            command.env("SSH_ORIGINAL_COMMAND", OsStr::from_bytes(asked));
+        }
         command
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{Login, Refusal},
+    auth::{Authentication, Refusal},
     chunks::Chunks,
     client::Client,
     handler::Settings,
@@ -21,6 +21,8 @@ const QUEUE: usize = 64 * 1024 * 1024;
 /// How long the peer has to take what is left once the transport is shut down, and to close
 /// its own end.
 const LINGER: Duration = Duration::from_secs(10);
+/// How long the client gets to hear that its login is over.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How long a client gets, once its last process has ended, to leave by itself: a farewell
 /// that comes with the exit status would make it report a lost connection instead.
@@ -31,21 +33,21 @@ const PARTING: Duration = Duration::from_secs(1);
 pub(crate) async fn serve(settings: Arc<Settings>, stream: Stream, auth: AuthContext) {
     let (send, recv) = stream.split();
     let (stream, drain, backlog) = queue::queued(Chunks::new(recv), send, QUEUE);
-    let login = Login::new(settings.clone(), auth.clone());
     let link = Link {
         settings: settings.clone(),
         peer: auth.remote_addr,
         backlog,
-        authenticated: CancellationToken::new(),
+        authentication: Arc::new(Authentication::new(settings, auth)),
+        over: CancellationToken::new(),
         gone: CancellationToken::new(),
         tasks: Tasks::default(),
     };
     let _kill = link.tasks.abort_on_drop();
-    let client = Client::new(link.clone(), Login::new(settings.clone(), auth));
+    let client = Client::new(link.clone());
     let session = session(&link, stream, client);
     let (ended, written) = tokio::select! {
         both = async { tokio::join!(session, drain.run()) } => both,
-        never = deadlines(&link, &login) => match never {},
+        never = deadlines(&link) => match never {},
     };
     if let Err(error) = written {
         tracing::debug!(%error, "the stream of an SSH transport failed");
@@ -53,6 +55,7 @@ pub(crate) async fn serve(settings: Arc<Settings>, stream: Stream, auth: AuthCon
     if let Err(error) = ended {
         tracing::debug!(%error, "the SSH transport ended");
     }
+    link.authentication.ended();
     link.gone.cancel();
     link.tasks.ended().await;
 }
@@ -63,8 +66,9 @@ pub(crate) struct Link {
     pub(crate) settings: Arc<Settings>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) backlog: Backlog,
-    /// Cancelled once somebody has logged in.
-    pub(crate) authenticated: CancellationToken,
+    pub(crate) authentication: Arc<Authentication>,
+    /// Cancelled when the login does not hold any more: the client has to leave.
+    pub(crate) over: CancellationToken,
     /// Cancelled when the transport is over: its processes have to end.
     pub(crate) gone: CancellationToken,
     pub(crate) tasks: Tasks,
@@ -90,7 +94,8 @@ async fn session(
     let handle = session.handle();
     tokio::select! {
         ended = session => ended,
-        never = farewell(link, handle) => match never {},
+        never = farewell(link, handle.clone()) => match never {},
+        never = dismissal(link, handle) => match never {},
     }
 }
 
@@ -104,19 +109,34 @@ async fn farewell(link: &Link, handle: server::Handle) -> Infallible {
     pending().await
 }
 
-/// Ends a transport whose client does not log in, or does not go away.
-async fn deadlines(link: &Link, login: &Login) -> Infallible {
+/// Sends the client away once its login is over.
+async fn dismissal(link: &Link, handle: server::Handle) -> Infallible {
+    link.over.cancelled().await;
+    let reason = String::from("the login is over");
+    let _ = handle.disconnect(Disconnect::ByApplication, reason, String::new()).await;
+    pending().await
+}
+
+/// Ends a transport whose client does not log in or does not go away, or whose login is
+/// over.
+async fn deadlines(link: &Link) -> Infallible {
     let timeout = link.settings.limits.login_timeout;
     tokio::select! {
-        () = link.authenticated.cancelled() => {}
+        () = link.authentication.done() => {}
         () = link.backlog.closing() => {}
         () = sleep(timeout) => {
-            login.refused(None, &Refusal::TooLate(timeout.as_secs()));
+            link.authentication.refused(None, &Refusal::TooLate(timeout.as_secs()));
             link.backlog.end(io::ErrorKind::TimedOut);
         }
     }
-    link.backlog.closing().await;
-    sleep(LINGER).await;
+    tokio::select! {
+        () = link.backlog.closing() => sleep(LINGER).await,
+        () = link.authentication.over() => {
+            link.over.cancel();
+            link.gone.cancel();
+            sleep(LAST_WORDS).await;
+        }
+    }
     link.backlog.end(io::ErrorKind::TimedOut);
     pending().await
 }

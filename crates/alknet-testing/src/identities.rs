@@ -10,17 +10,19 @@ use std::{
 };
 
 use alknet_core::{
-    Alpn, BoxFuture, Identity, IdentityProvider, KeyFingerprint, ProviderError, Scopes, Secret,
-    TicketRefusal,
+    Alpn, BoxFuture, Credential, Identity, IdentityProvider, KeyFingerprint, ProviderError, Scopes,
+    Secret, TicketRefusal,
 };
 
 /// An identity called `name` with these scopes.
 pub fn identity(name: &str, scopes: &[&str]) -> Identity {
-    Identity {
-        id: format!("id-{name}"),
-        name: name.into(),
-        scopes: scopes.iter().copied().collect::<Scopes>(),
-    }
+    let key = KeyFingerprint::of_openssh_blob(name.as_bytes());
+    Identity::new(
+        format!("id-{name}"),
+        name,
+        scopes.iter().copied().collect::<Scopes>(),
+        Credential::Key(key),
+    )
 }
 
 /// Keys, tokens and tickets in maps. Every change holds for the next look-up.
@@ -33,9 +35,11 @@ pub struct Identities {
 #[derive(Default)]
 struct State {
     keys: HashMap<KeyFingerprint, Identity>,
+    authorities: HashMap<(KeyFingerprint, String), Identity>,
     tokens: HashMap<[u8; 32], Identity>,
     tickets: HashMap<[u8; 32], Ticket>,
     broken: bool,
+    version: u64,
 }
 
 struct Ticket {
@@ -43,6 +47,7 @@ struct Ticket {
     alpn: Alpn,
     used: bool,
     expired: bool,
+    revoked: bool,
 }
 
 impl Identities {
@@ -67,25 +72,48 @@ impl Identities {
 
     /// Adds the holder of a key.
     pub fn add_key(&self, key: KeyFingerprint, identity: Identity) {
-        self.state().keys.insert(key, identity);
+        self.changed().keys.insert(key, identity);
+    }
+
+    /// Adds whom certificates by an authority stand for when they name a principal.
+    pub fn add_authority(&self, key: KeyFingerprint, principal: &str, identity: Identity) {
+        let credential = Credential::Authority { key, principal: principal.into() };
+        let identity = Identity { credential, ..identity };
+        self.changed().authorities.insert((key, principal.into()), identity);
+    }
+
+    /// Forgets an authority of a principal.
+    pub fn revoke_authority(&self, key: &KeyFingerprint, principal: &str) {
+        let mut state = self.changed();
+        let gone = state.authorities.remove(&(*key, principal.to_owned()));
+        state.forget(gone);
     }
 
     /// Adds the holder of a bearer token.
     pub fn add_token(&self, token: &str, identity: Identity) {
-        self.state().tokens.insert(Secret::new(token).hash(), identity);
+        self.changed().tokens.insert(Secret::new(token).hash(), identity);
     }
 
     /// Forgets a key.
     pub fn revoke_key(&self, key: &KeyFingerprint) {
-        self.state().keys.remove(key);
+        let mut state = self.changed();
+        let gone = state.keys.remove(key);
+        state.forget(gone);
+    }
+
+    /// Forgets a bearer token.
+    pub fn revoke_token(&self, token: &str) {
+        let mut state = self.changed();
+        let gone = state.tokens.remove(&Secret::new(token).hash());
+        state.forget(gone);
     }
 
     /// Issues a ticket at once.
     pub fn ticket(&self, identity: &Identity, alpn: &Alpn) -> Secret {
         let number = self.next_ticket.fetch_add(1, Ordering::Relaxed);
         let secret = Secret::new(format!("ticket-{number:032}"));
-        let ticket =
-            Ticket { identity: identity.clone(), alpn: alpn.clone(), used: false, expired: false };
+        let (identity, alpn) = (identity.clone(), alpn.clone());
+        let ticket = Ticket { identity, alpn, used: false, expired: false, revoked: false };
         self.state().tickets.insert(secret.hash(), ticket);
         secret
     }
@@ -106,6 +134,12 @@ impl Identities {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn changed(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        state.version += 1;
+        state
+    }
+
     fn look_up<T>(&self, f: impl FnOnce(&mut State) -> T) -> Result<T, ProviderError> {
         let mut state = self.state();
         if state.broken {
@@ -116,6 +150,20 @@ impl Identities {
 }
 
 impl State {
+    /// Whoever was recognised by this, if a key or a token of theirs is still there.
+    fn current(&self, credential: &Credential) -> Option<Identity> {
+        let others = self.tokens.values().chain(self.authorities.values());
+        let mut all = self.keys.values().chain(others);
+        all.find(|identity| identity.credential == *credential).cloned()
+    }
+
+    /// The tickets of a credential end with it.
+    fn forget(&mut self, gone: Option<Identity>) {
+        let Some(gone) = gone else { return };
+        let of = |ticket: &&mut Ticket| ticket.identity.credential == gone.credential;
+        self.tickets.values_mut().filter(of).for_each(|ticket| ticket.revoked = true);
+    }
+
     fn redeem(&mut self, ticket: &Secret, alpn: &Alpn) -> Result<Identity, TicketRefusal> {
         let ticket = self.tickets.get_mut(&ticket.hash()).ok_or(TicketRefusal::Unknown)?;
         if ticket.used {
@@ -128,7 +176,13 @@ impl State {
         if ticket.alpn != *alpn {
             return Err(TicketRefusal::WrongAlpn);
         }
-        Ok(ticket.identity.clone())
+        if ticket.revoked {
+            return Err(TicketRefusal::Revoked);
+        }
+        let issued = ticket.identity.clone();
+        // Tests issue tickets to people of whom nothing else is known.
+        let Some(now) = self.current(&issued.credential) else { return Ok(issued) };
+        Ok(Identity { scopes: issued.scopes.common(&now.scopes), ..now })
     }
 }
 
@@ -140,11 +194,35 @@ impl IdentityProvider for Identities {
         Box::pin(async move { self.look_up(|state| state.keys.get(key).cloned()) })
     }
 
+    fn by_authority<'a>(
+        &'a self,
+        authority: &'a KeyFingerprint,
+        principals: &'a [String],
+    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
+        Box::pin(async move {
+            self.look_up(|state| {
+                let found = |it: &String| state.authorities.get(&(*authority, it.clone()));
+                principals.iter().find_map(found).cloned()
+            })
+        })
+    }
+
     fn by_token<'a>(
         &'a self,
         token: &'a Secret,
     ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
         Box::pin(async move { self.look_up(|state| state.tokens.get(&token.hash()).cloned()) })
+    }
+
+    fn by_credential<'a>(
+        &'a self,
+        credential: &'a Credential,
+    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
+        Box::pin(async move { self.look_up(|state| state.current(credential)) })
+    }
+
+    fn version(&self) -> BoxFuture<'_, Result<u64, ProviderError>> {
+        Box::pin(async { self.look_up(|state| state.version) })
     }
 
     fn redeem_ticket<'a>(

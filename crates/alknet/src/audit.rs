@@ -1,10 +1,17 @@
 //! The audit log: one line of JSON for each event, in `audit.log` of the state folder.
+//!
+//! Each line names the SHA-256 of the line before it, so that a change to one shows in the
+//! next. A full file is renamed and the chain goes on in a new one. A serving node and the
+//! commands beside it write to the same chain, one at a time, under a lock.
+
+mod entry;
+mod files;
+mod log;
+mod tail;
+mod verify;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, BufWriter, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    num::NonZeroUsize,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,19 +22,66 @@ use std::{
 };
 
 use alknet_core::{AuditEvent, AuditSink};
-use serde::Serialize;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
+pub(crate) use self::{
+    entry::Head,
+    tail::Tail,
+    verify::{Report, verify},
+};
+use self::{
+    entry::LOST,
+    log::{Event, Log},
+};
 use crate::home::{Home, HomeError};
 
-/// The name of the log in the state folder.
-const FILE: &str = "audit.log";
-/// Where the log goes when it is full: the file before that one is lost.
-const OLD_FILE: &str = "audit.log.1";
-/// How long the log grows, in bytes.
-const MAX_FILE: u64 = 64 << 20;
 /// How many events wait for the disk; more are counted and lost.
 const QUEUE: usize = 4096;
+/// How long the writer sleeps when there is nothing to do.
+const IDLE: Duration = Duration::from_secs(60);
+/// How long it waits before it tries again, or sees to the disk.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How much of the log is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// How long a file grows, in bytes.
+    pub(crate) file_size: u64,
+    /// How many full files stay beside the one that is written to.
+    pub(crate) keep: NonZeroUsize,
+}
+
+impl Limits {
+    /// For a process that leaves rotation to the node.
+    const UNLIMITED: Self = Self { file_size: u64::MAX, keep: NonZeroUsize::MAX };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { file_size: 64 << 20, keep: NonZeroUsize::MIN.saturating_add(7) }
+    }
+}
+
+/// Appends one event to the log of a state folder, also while a node serves it, and waits
+/// for the disk.
+pub(crate) fn append_once(home: &Home, event: AuditEvent) -> Result<(), HomeError> {
+    append_all(home, [event])
+}
+
+/// Like [`append_once`], for events that belong together.
+pub(crate) fn append_all(
+    home: &Home,
+    events: impl IntoIterator<Item = AuditEvent>,
+) -> Result<(), HomeError> {
+    let now = OffsetDateTime::now_utc();
+    let mut events: Vec<Event> = events.into_iter().map(|event| (now, Box::new(event))).collect();
+    if events.is_empty() {
+        return Ok(());
+    }
+    let mut log = Log::new(home, Limits::UNLIMITED);
+    log.append(&mut events)?;
+    log.sync().map_err(|source| HomeError::File { path: home.path(files::ACTIVE), source })
+}
 
 /// Takes events and never waits for the disk. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -45,42 +99,32 @@ pub(crate) struct AuditWriter {
 
 #[derive(Debug)]
 enum Message {
-    Event(OffsetDateTime, Box<AuditEvent>),
+    Event(Event),
     Finish,
-}
-
-/// One line of the log.
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    #[serde(flatten)]
-    event: &'a AuditEvent,
 }
 
 impl AuditFile {
     /// Opens the log of a state folder and starts its writer.
-    pub(crate) fn open(home: &Home) -> Result<(Self, AuditWriter), HomeError> {
-        Self::start(home, MAX_FILE)
-    }
-
-    fn start(home: &Home, max: u64) -> Result<(Self, AuditWriter), HomeError> {
-        let path = home.path(FILE);
-        let at = |source| HomeError::File { path: path.clone(), source };
-        let log = Log::open(path.clone(), home.path(OLD_FILE), max).map_err(at)?;
+    pub(crate) fn open(home: &Home, limits: Limits) -> Result<(Self, AuditWriter), HomeError> {
+        let mut log = Log::new(home, limits);
+        // What the last process left half-written is marked now, not with the next event.
+        log.append(&mut Vec::new())?;
         let (queue, events) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        let counter = lost.clone();
-        let thread = std::thread::Builder::new()
-            .name("audit".into())
-            .spawn(move || write_all(log, &events, &counter))
-            .map_err(at)?;
+        let writer =
+            Writer { log, events, lost: lost.clone(), waiting: Vec::new(), failing: false };
+        let thread =
+            std::thread::Builder::new()
+                .name("audit".into())
+                .spawn(move || writer.run())
+                .map_err(|source| HomeError::File { path: home.path(files::ACTIVE), source })?;
         Ok((Self { queue: queue.clone(), lost }, AuditWriter { queue, thread }))
     }
 }
 
 impl AuditSink for AuditFile {
     fn record(&self, event: AuditEvent) {
-        let message = Message::Event(OffsetDateTime::now_utc(), Box::new(event));
+        let message = Message::Event((OffsetDateTime::now_utc(), Box::new(event)));
         match self.queue.try_send(message) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
@@ -101,146 +145,83 @@ impl AuditWriter {
     }
 }
 
-/// Takes what there is, writes it together, and waits for more.
-fn write_all(mut log: Log, events: &Receiver<Message>, lost: &AtomicU64) {
-    loop {
-        let first = match events.recv_timeout(Duration::from_secs(60)) {
+/// What the thread has.
+struct Writer {
+    log: Log,
+    events: Receiver<Message>,
+    lost: Arc<AtomicU64>,
+    /// Taken from the queue and not written yet: at most [`QUEUE`].
+    waiting: Vec<Event>,
+    /// The last attempt to write failed.
+    failing: bool,
+}
+
+impl Writer {
+    fn run(mut self) {
+        while self.gather() {
+            self.settle();
+        }
+        self.settle();
+        let outcome = self.log.sync();
+        self.report(outcome.err());
+    }
+
+    /// Waits for events and takes what there is; `false` at the end.
+    fn gather(&mut self) -> bool {
+        let wait = if self.failing || self.log.is_unsynced() { SOON } else { IDLE };
+        let first = match self.events.recv_timeout(wait) {
             Ok(message) => Some(message),
             Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => return false,
         };
-        let mut finish = false;
-        let mut failed = None;
-        for message in first.into_iter().chain(events.try_iter()).take(QUEUE) {
+        for message in first.into_iter().chain(self.events.try_iter()).take(QUEUE) {
             match message {
-                Message::Event(time, event) => failed = log.line(time, &event).err().or(failed),
-                Message::Finish => finish = true,
+                Message::Event(event) if self.waiting.len() < QUEUE => self.waiting.push(event),
+                Message::Event(_) => {
+                    self.lost.fetch_add(1, Ordering::Relaxed);
+                }
+                Message::Finish => return false,
             }
         }
-        if let Some(error) = log.settle(lost).err().or(failed) {
-            tracing::error!(%error, "the audit log could not be written");
+        true
+    }
+
+    /// Writes what waits, in one piece, and tells how many events were lost. What cannot be
+    /// written waits for the next time.
+    fn settle(&mut self) {
+        let lost = self.lost.load(Ordering::Relaxed);
+        if lost > 0 {
+            let event = AuditEvent { event: LOST, ..AuditEvent::default() }.because(lost);
+            self.waiting.push((OffsetDateTime::now_utc(), Box::new(event)));
         }
-        if finish {
-            break;
+        let outcome =
+            if self.waiting.is_empty() { Ok(()) } else { self.log.append(&mut self.waiting) };
+        match &outcome {
+            Ok(()) => {
+                self.lost.fetch_sub(lost, Ordering::Relaxed);
+            }
+            Err(_) if lost > 0 => drop(self.waiting.pop()),
+            Err(_) => {}
+        }
+        self.report(outcome.err());
+        if !self.failing {
+            let outcome = self.log.sync_in_time();
+            self.report(outcome.err());
         }
     }
-    if let Err(error) = log.file.get_ref().sync_all() {
-        tracing::error!(%error, "the audit log could not be saved");
-    }
-}
 
-/// The open log file.
-struct Log {
-    file: BufWriter<File>,
-    path: PathBuf,
-    old: PathBuf,
-    size: u64,
-    max: u64,
-}
-
-impl Log {
-    fn open(path: PathBuf, old: PathBuf, max: u64) -> io::Result<Self> {
-        let (file, size) = append_to(&path)?;
-        Ok(Self { file, path, old, size, max })
-    }
-
-    fn line(&mut self, time: OffsetDateTime, event: &AuditEvent) -> io::Result<()> {
-        let time = time.format(&Rfc3339).map_err(io::Error::other)?;
-        let mut line = serde_json::to_vec(&Line { time, event })?;
-        line.push(b'\n');
-        self.size = self.size.saturating_add(line.len() as u64);
-        self.file.write_all(&line)
-    }
-
-    /// Reports what was lost, hands everything to the system, begins a new file in time.
-    fn settle(&mut self, lost: &AtomicU64) -> io::Result<()> {
-        let count = lost.swap(0, Ordering::Relaxed);
-        if count > 0 {
-            let event = AuditEvent { event: "events-lost", ..AuditEvent::default() };
-            self.line(OffsetDateTime::now_utc(), &event.because(count))?;
+    /// Says once that writing fails, and once that it works again.
+    fn report<E: std::error::Error + 'static>(&mut self, error: Option<E>) {
+        let failed = error.is_some();
+        if let Some(error) = error.filter(|_| !self.failing) {
+            let error: &dyn std::error::Error = &error;
+            tracing::error!(error, "the audit log could not be written");
+        } else if self.failing && !failed {
+            tracing::warn!("the audit log is written again");
         }
-        self.file.flush()?;
-        if self.size >= self.max {
-            std::fs::rename(&self.path, &self.old)?;
-            (self.file, self.size) = append_to(&self.path)?;
-        }
-        Ok(())
+        self.failing = failed;
     }
-}
-
-fn append_to(path: &Path) -> io::Result<(BufWriter<File>, u64)> {
-    let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
-    let size = file.metadata()?.len();
-    Ok((BufWriter::new(file), size))
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
-    use super::*;
-
-    fn home() -> (tempfile::TempDir, Home) {
-        let folder = tempfile::tempdir().unwrap();
-        let home = Home::open(Some(folder.path().join("state"))).unwrap();
-        (folder, home)
-    }
-
-    fn lines(home: &Home, name: &str) -> Vec<serde_json::Value> {
-        let text = String::from_utf8(home.read(name).unwrap().unwrap_or_default()).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    fn event() -> AuditEvent {
-        AuditEvent { event: AuditEvent::REFUSED, ..AuditEvent::default() }
-    }
-
-    #[test]
-    fn events_are_lines_of_json() {
-        let (_folder, home) = home();
-        for reason in ["first", "second"] {
-            let (audit, writer) = AuditFile::open(&home).unwrap();
-            audit.record(event().because(reason));
-            writer.finish();
-        }
-        let lines = lines(&home, FILE);
-        assert_eq!(lines.len(), 2);
-        assert_eq!(lines[0]["event"], "refused");
-        assert_eq!(lines[1]["reason"], "second");
-        let time = lines[0]["time"].as_str().unwrap();
-        assert!(OffsetDateTime::parse(time, &Rfc3339).is_ok(), "{time}");
-        assert_eq!(std::fs::metadata(home.path(FILE)).unwrap().mode() & 0o777, 0o600);
-    }
-
-    /// Nobody takes from the queue: what does not fit is counted, and `record` returns.
-    #[test]
-    fn a_full_queue_loses_events_and_says_so() {
-        let (_folder, home) = home();
-        let (queue, events) = sync_channel(QUEUE);
-        let audit = AuditFile { queue, lost: Arc::default() };
-        for _ in 0..QUEUE + 7 {
-            audit.record(event());
-        }
-        let lost = audit.lost.clone();
-        drop(audit);
-        let log = Log::open(home.path(FILE), home.path(OLD_FILE), MAX_FILE).unwrap();
-        write_all(log, &events, &lost);
-        let lines = lines(&home, FILE);
-        assert_eq!(lines.len(), QUEUE + 1);
-        assert_eq!(lines[QUEUE]["event"], "events-lost");
-        assert_eq!(lines[QUEUE]["reason"], "7");
-    }
-
-    #[test]
-    fn a_full_file_makes_room_for_a_new_one() {
-        let (_folder, home) = home();
-        let (audit, writer) = AuditFile::start(&home, 1).unwrap();
-        audit.record(event().because("old"));
-        writer.finish();
-        let (audit, writer) = AuditFile::start(&home, 1 << 20).unwrap();
-        audit.record(event().because("new"));
-        writer.finish();
-        assert_eq!(lines(&home, OLD_FILE)[0]["reason"], "old");
-        assert_eq!(lines(&home, FILE)[0]["reason"], "new");
-    }
-}
+mod tests;

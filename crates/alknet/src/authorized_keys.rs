@@ -2,18 +2,19 @@
 
 use std::{
     collections::HashSet,
-    io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use alknet_core::{
-    Alpn, BoxFuture, Identity, IdentityProvider, KeyFingerprint, ProviderError, Scopes, Secret,
-    TicketRefusal,
+    BoxFuture, Credential, Identity, IdentityProvider, KeyFingerprint, ProviderError, Scopes,
 };
 
-use crate::{peer_key::PeerKey, store::OWNER};
+use crate::{
+    peer_key::PeerKey,
+    store::{OWNER, Source},
+    trusted_file::{self, Revision, TrustError, Version},
+};
 
 /// The longest file that is read.
 const MAX_FILE: u64 = 1 << 20;
@@ -33,30 +34,7 @@ pub(crate) struct AuthorizedKeys {
 struct Cache {
     version: Option<Version>,
     keys: HashSet<KeyFingerprint>,
-}
-
-/// Changes when the file does.
-type Version = (u64, u64, i64, i64, u64, u32);
-
-/// The file exists and must not be trusted, or cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(crate) enum AuthorizedKeysError {
-    /// It cannot be read.
-    #[error("{path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What went wrong.
-        #[source]
-        source: io::Error,
-    },
-    /// Others could put their keys into it.
-    #[error("{path} is ignored: others than its owner can change it")]
-    Exposed {
-        /// The file or its folder.
-        path: PathBuf,
-    },
+    revision: Revision,
 }
 
 impl AuthorizedKeys {
@@ -70,63 +48,48 @@ impl AuthorizedKeys {
         Ok(etcetera::home_dir()?.join(".ssh/authorized_keys"))
     }
 
-    async fn holds(&self, key: &KeyFingerprint) -> Result<bool, AuthorizedKeysError> {
+    /// Whether the keys of `path` would be taken: a file that is not there yet has none.
+    /// Blocks for the disk.
+    pub(crate) fn check(path: &Path) -> Result<(), TrustError> {
+        trusted_file::version(path).map(drop)
+    }
+
+    async fn holds(&self, key: &KeyFingerprint) -> Result<bool, TrustError> {
         self.refresh().await?;
-        Ok(self.cache.lock().unwrap_or_else(PoisonError::into_inner).keys.contains(key))
+        Ok(self.cache().keys.contains(key))
     }
 
     /// Reads the file if it is not the one that was read last.
-    async fn refresh(&self) -> Result<(), AuthorizedKeysError> {
-        let at = |path: &Path, source| AuthorizedKeysError::File { path: path.into(), source };
-        let metadata = match tokio::fs::metadata(&self.path).await {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Cache::default();
-                return Ok(());
-            }
-            Err(error) => return Err(at(&self.path, error)),
+    async fn refresh(&self) -> Result<(), TrustError> {
+        let before = self.cache().version;
+        let look = move |path: &Path| {
+            let version = trusted_file::version(path)?;
+            let read = |_| Ok(parse(path, &trusted_file::read(path, MAX_FILE)?));
+            let other = version.filter(|_| version != before).map(read).transpose()?;
+            Ok::<_, TrustError>((version, other))
         };
-        only_owner_writes(&self.path, &metadata)?;
-        if let Some(folder) = self.path.parent().filter(|folder| *folder != Path::new("")) {
-            let metadata = tokio::fs::metadata(folder).await.map_err(|error| at(folder, error))?;
-            only_owner_writes(folder, &metadata)?;
+        let (version, read) = trusted_file::blocking(&self.path, look).await?;
+        let mut cache = self.cache();
+        let keys = match (version, read) {
+            (None, _) => HashSet::new(),
+            (Some(_), Some(keys)) => keys,
+            (Some(_), None) => return Ok(()),
+        };
+        cache.version = version;
+        if cache.keys != keys {
+            cache.keys = keys;
+            cache.revision.changed();
         }
-        let version = Some(version(&metadata));
-        if self.cache.lock().unwrap_or_else(PoisonError::into_inner).version == version {
-            return Ok(());
-        }
-        let text = read(&self.path).await.map_err(|error| at(&self.path, error))?;
-        let keys = parse(&self.path, &text);
-        *self.cache.lock().unwrap_or_else(PoisonError::into_inner) = Cache { version, keys };
         Ok(())
     }
-}
 
-fn version(file: &std::fs::Metadata) -> Version {
-    (file.dev(), file.ino(), file.ctime(), file.ctime_nsec(), file.len(), file.mode())
-}
-
-/// As sshd's StrictModes does for the file and its folder.
-fn only_owner_writes(path: &Path, file: &std::fs::Metadata) -> Result<(), AuthorizedKeysError> {
-    let trusted = file.uid() == nix::unistd::geteuid().as_raw() || file.uid() == 0;
-    if trusted && file.mode() & 0o022 == 0 {
-        return Ok(());
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    Err(AuthorizedKeysError::Exposed { path: path.into() })
 }
 
-async fn read(path: &Path) -> io::Result<String> {
-    use tokio::io::AsyncReadExt as _;
-    let mut bytes = Vec::new();
-    let file = tokio::fs::File::open(path).await?;
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).await?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "the file is too large"));
-    }
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-fn parse(path: &Path, text: &str) -> HashSet<KeyFingerprint> {
+fn parse(path: &Path, content: &[u8]) -> HashSet<KeyFingerprint> {
+    let text = String::from_utf8_lossy(content);
     let mut keys = HashSet::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.trim();
@@ -155,42 +118,21 @@ impl IdentityProvider for AuthorizedKeys {
     ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
         Box::pin(async move {
             let known = self.holds(key).await.map_err(ProviderError::new)?;
-            let owner = || Identity {
-                id: OWNER.into(),
-                name: OWNER.into(),
-                scopes: Scopes::from_iter([SCOPE]),
-            };
-            Ok(known.then(owner))
+            let credential = Credential::Key(*key);
+            let owner = Identity::new(OWNER, OWNER, Scopes::from_iter([SCOPE]), credential);
+            Ok(known.then_some(owner))
         })
     }
 
-    fn by_token<'a>(
-        &'a self,
-        _token: &'a Secret,
-    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
-        Box::pin(async { Ok(None) })
-    }
-
-    fn redeem_ticket<'a>(
-        &'a self,
-        _ticket: &'a Secret,
-        _alpn: &'a Alpn,
-    ) -> BoxFuture<'a, Result<Result<Identity, TicketRefusal>, ProviderError>> {
-        Box::pin(async { Ok(Err(TicketRefusal::Unknown)) })
-    }
-
-    fn issue_ticket<'a>(
-        &'a self,
-        _identity: &'a Identity,
-        _alpn: &'a Alpn,
-    ) -> BoxFuture<'a, Result<Secret, ProviderError>> {
-        Box::pin(async { Err(ProviderError::new(NoTickets)) })
+    fn version(&self) -> BoxFuture<'_, Result<u64, ProviderError>> {
+        Box::pin(async move {
+            self.refresh().await.map_err(ProviderError::new)?;
+            Ok(self.cache().revision.settled())
+        })
     }
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("a file of keys issues no tickets")]
-struct NoTickets;
+impl Source for AuthorizedKeys {}
 
 #[cfg(test)]
 mod tests {
@@ -252,5 +194,22 @@ mod tests {
         assert!(keys.by_key(&fingerprint(ONE)).await.unwrap().is_some());
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
         assert!(keys.by_key(&fingerprint(ONE)).await.is_err());
+    }
+
+    /// The version moves with the keys, once they have settled, and not with a comment.
+    #[tokio::test]
+    async fn the_version_moves_with_the_keys() {
+        let (_folder, keys) = file(&format!("{ONE}\n{TWO}\n"));
+        let moved_from = async |before: u64| while keys.version().await.unwrap() == before {};
+        moved_from(0).await;
+        fs::write(&keys.path, format!("# mine\n{TWO}\n{ONE}\n")).unwrap();
+        assert!(keys.holds(&fingerprint(ONE)).await.unwrap());
+        fs::write(&keys.path, TWO).unwrap();
+        // The comment counts for nothing: the next one is the second.
+        let moved = async {
+            moved_from(1).await;
+            assert_eq!(keys.version().await.unwrap(), 2);
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(5), moved).await.unwrap();
     }
 }

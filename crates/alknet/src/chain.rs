@@ -1,21 +1,54 @@
 //! Several identity providers as one.
 
-use std::sync::Arc;
-
-use alknet_core::{
-    Alpn, BoxFuture, Identity, IdentityProvider, KeyFingerprint, ProviderError, Secret,
-    TicketRefusal,
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    slice,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
 };
 
+use alknet_core::{
+    Alpn, BoxFuture, Credential, Identity, IdentityProvider, KeyFingerprint, ProviderError, Secret,
+    TicketRefusal,
+};
+use arc_swap::ArcSwap;
+
+use crate::store::{Source, redeemed};
+
+/// How many principals of a certificate are looked up, as many as OpenSSH reads.
+const MAX_PRINCIPALS: usize = 256;
+
 /// Asks each provider in turn; the first that knows decides. A failure of one counts only
-/// if no other knows: it never admits anybody.
+/// if no other knows: it never admits anybody. The list can be exchanged at any time; a
+/// question under way is answered by the list that it began with.
+///
+/// A ticket is kept by one provider, and whether the credential behind it still holds is
+/// asked of all.
 #[derive(Debug)]
-pub(crate) struct ChainProvider(Vec<Arc<dyn IdentityProvider>>);
+pub(crate) struct ChainProvider {
+    sources: ArcSwap<Sources>,
+    /// How often they were exchanged.
+    replaced: AtomicU64,
+    /// One of them cannot tell its version: that has been logged.
+    fails: AtomicBool,
+}
+
+/// The one to ask first at the head.
+pub(crate) type Sources = Vec<Arc<dyn Source>>;
 
 impl ChainProvider {
     /// Joins providers, the one to ask first at the head.
-    pub(crate) fn new(providers: Vec<Arc<dyn IdentityProvider>>) -> Self {
-        Self(providers)
+    pub(crate) fn new(providers: Sources) -> Self {
+        let sources = ArcSwap::from_pointee(providers);
+        Self { sources, replaced: AtomicU64::default(), fails: AtomicBool::default() }
+    }
+
+    /// Asks these from now on.
+    pub(crate) fn replace(&self, providers: Sources) {
+        self.sources.store(Arc::new(providers));
+        self.replaced.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -23,22 +56,40 @@ impl ChainProvider {
 #[error("there is no identity provider")]
 struct Empty;
 
+impl ChainProvider {
+    /// Logs the beginning of a failure, not its duration.
+    fn note(&self, failure: Option<&ProviderError>) {
+        let before = self.fails.swap(failure.is_some(), Ordering::Relaxed);
+        if let Some(error) = failure.filter(|_| !before) {
+            let error: &dyn std::error::Error = error;
+            tracing::error!(error, "an identity provider cannot be watched");
+        }
+    }
+}
+
+/// The first answer that knows somebody, else a failure, if there was one.
+async fn first<'a>(
+    answers: impl Iterator<Item = BoxFuture<'a, Result<Option<Identity>, ProviderError>>>,
+) -> Result<Option<Identity>, ProviderError> {
+    let mut outcome = Ok(None);
+    for answer in answers {
+        match answer.await {
+            Ok(Some(identity)) => return Ok(Some(identity)),
+            Ok(None) => {}
+            Err(error) => outcome = Err(error),
+        }
+    }
+    outcome
+}
+
 impl IdentityProvider for ChainProvider {
     fn by_key<'a>(
         &'a self,
         key: &'a KeyFingerprint,
     ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
-        Box::pin(async move {
-            let mut answer = Ok(None);
-            for provider in &self.0 {
-                match provider.by_key(key).await {
-                    Ok(Some(identity)) => return Ok(Some(identity)),
-                    Ok(None) => {}
-                    Err(error) => answer = Err(error),
-                }
-            }
-            answer
-        })
+        Box::pin(
+            async move { first(self.sources.load_full().iter().map(|it| it.by_key(key))).await },
+        )
     }
 
     fn by_token<'a>(
@@ -46,15 +97,56 @@ impl IdentityProvider for ChainProvider {
         token: &'a Secret,
     ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
         Box::pin(async move {
-            let mut answer = Ok(None);
-            for provider in &self.0 {
-                match provider.by_token(token).await {
-                    Ok(Some(identity)) => return Ok(Some(identity)),
+            first(self.sources.load_full().iter().map(|it| it.by_token(token))).await
+        })
+    }
+
+    fn by_authority<'a>(
+        &'a self,
+        authority: &'a KeyFingerprint,
+        principals: &'a [String],
+    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
+        Box::pin(async move {
+            let sources = self.sources.load_full();
+            let mut outcome = Ok(None);
+            for principal in principals.iter().take(MAX_PRINCIPALS).map(slice::from_ref) {
+                match first(sources.iter().map(|it| it.by_authority(authority, principal))).await {
                     Ok(None) => {}
-                    Err(error) => answer = Err(error),
+                    Err(error) => outcome = Err(error),
+                    known => return known,
                 }
             }
-            answer
+            outcome
+        })
+    }
+
+    fn by_credential<'a>(
+        &'a self,
+        credential: &'a Credential,
+    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
+        Box::pin(async move {
+            first(self.sources.load_full().iter().map(|it| it.by_credential(credential))).await
+        })
+    }
+
+    /// Of all together. One that fails counts as unchanged for as long as it does, so that
+    /// the others are still heard.
+    fn version(&self) -> BoxFuture<'_, Result<u64, ProviderError>> {
+        Box::pin(async move {
+            let mut all = DefaultHasher::new();
+            self.replaced.load(Ordering::Acquire).hash(&mut all);
+            let mut failure = None;
+            for source in self.sources.load_full().iter() {
+                match source.version().await {
+                    Ok(version) => Some(version).hash(&mut all),
+                    Err(error) => {
+                        None::<u64>.hash(&mut all);
+                        failure = Some(error);
+                    }
+                }
+            }
+            self.note(failure.as_ref());
+            Ok(all.finish())
         })
     }
 
@@ -65,10 +157,14 @@ impl IdentityProvider for ChainProvider {
     ) -> BoxFuture<'a, Result<Result<Identity, TicketRefusal>, ProviderError>> {
         Box::pin(async move {
             let mut answer = Ok(Err(TicketRefusal::Unknown));
-            for provider in &self.0 {
-                match provider.redeem_ticket(ticket, alpn).await {
+            for source in self.sources.load_full().iter() {
+                match source.take_ticket(ticket, alpn).await {
                     Ok(Err(TicketRefusal::Unknown)) => {}
-                    Ok(known) => return Ok(known),
+                    Ok(Ok(issued)) => {
+                        let now = self.by_credential(&issued.credential).await?;
+                        return Ok(redeemed(&issued, now));
+                    }
+                    Ok(refused) => return Ok(refused),
                     Err(error) => answer = Err(error),
                 }
             }
@@ -83,7 +179,7 @@ impl IdentityProvider for ChainProvider {
     ) -> BoxFuture<'a, Result<Secret, ProviderError>> {
         Box::pin(async move {
             let mut failure = None;
-            for provider in &self.0 {
+            for provider in self.sources.load_full().iter() {
                 match provider.issue_ticket(identity, alpn).await {
                     Ok(ticket) => return Ok(ticket),
                     Err(error) => _ = failure.get_or_insert(error),
@@ -122,7 +218,7 @@ mod tests {
 
         fn identity(&self) -> Identity {
             let id = format!("{:?}", self.knows);
-            Identity { name: id.clone(), id, scopes: Scopes::all() }
+            Identity::new(id.clone(), id, Scopes::all(), Credential::Key(key(0)))
         }
     }
 
@@ -142,18 +238,6 @@ mod tests {
             self.answer(self.knows.map(|_| self.identity()))
         }
 
-        fn redeem_ticket<'a>(
-            &'a self,
-            _: &'a Secret,
-            _: &'a Alpn,
-        ) -> BoxFuture<'a, Result<Result<Identity, TicketRefusal>, ProviderError>> {
-            self.answer(Err(if self.knows.is_some() {
-                TicketRefusal::Used
-            } else {
-                TicketRefusal::Unknown
-            }))
-        }
-
         fn issue_ticket<'a>(
             &'a self,
             _: &'a Identity,
@@ -163,8 +247,21 @@ mod tests {
         }
     }
 
+    impl Source for Fake {
+        fn take_ticket<'a>(
+            &'a self,
+            ticket: &'a Secret,
+            _: &'a Alpn,
+        ) -> BoxFuture<'a, Result<Result<Identity, TicketRefusal>, ProviderError>> {
+            let known = self.knows.is_some_and(|byte| ticket.expose() == format!("ticket {byte}"));
+            // It stands for a key, whoever has that.
+            let identity = Identity { credential: Credential::Key(key(9)), ..self.identity() };
+            self.answer(if known { Ok(identity) } else { Err(TicketRefusal::Unknown) })
+        }
+    }
+
     fn chain(fakes: impl IntoIterator<Item = Fake>) -> ChainProvider {
-        let dynamic = |fake| Arc::new(fake) as Arc<dyn IdentityProvider>;
+        let dynamic = |fake| Arc::new(fake) as Arc<dyn Source>;
         ChainProvider::new(fakes.into_iter().map(dynamic).collect())
     }
 
@@ -182,9 +279,6 @@ mod tests {
         assert_eq!(chain.by_key(&key(3)).await.unwrap(), None);
         let holder = chain.by_token(&Secret::new("x")).await.unwrap().unwrap();
         assert_eq!(holder.id, "Some(1)");
-        let alpn = Alpn::service("echo").unwrap();
-        let refused = chain.redeem_ticket(&Secret::new("x"), &alpn).await.unwrap();
-        assert_eq!(refused, Err(TicketRefusal::Used));
     }
 
     #[tokio::test]
@@ -192,6 +286,60 @@ mod tests {
         let chain = chain([BROKEN, knowing(1)]);
         assert!(chain.by_key(&key(1)).await.unwrap().is_some());
         assert!(chain.by_key(&key(2)).await.is_err());
+    }
+
+    /// Knows the key 9 as somebody.
+    #[derive(Debug)]
+    struct Ninth(&'static str);
+
+    impl IdentityProvider for Ninth {
+        fn by_key<'a>(
+            &'a self,
+            asked: &'a KeyFingerprint,
+        ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
+            let scopes = Scopes::from_iter(["ssh"]);
+            let identity = Identity::new(self.0, self.0, scopes, Credential::Key(*asked));
+            Box::pin(async move { Ok((*asked == key(9)).then_some(identity)) })
+        }
+    }
+
+    impl Source for Ninth {}
+
+    #[tokio::test]
+    async fn a_ticket_holds_as_long_as_any_provider_knows_its_credential() {
+        let alpn = Alpn::service("echo").unwrap();
+        let ticket = Secret::new("ticket 1");
+        let redeem = async |others: Vec<Arc<dyn Source>>| {
+            let mut sources: Vec<Arc<dyn Source>> = vec![Arc::new(EMPTY), Arc::new(knowing(1))];
+            sources.extend(others);
+            ChainProvider::new(sources).redeem_ticket(&ticket, &alpn).await
+        };
+        assert_eq!(redeem(vec![]).await.unwrap(), Err(TicketRefusal::Revoked));
+        let known = redeem(vec![Arc::new(Ninth("Some(1)"))]).await.unwrap().unwrap();
+        assert_eq!(known.scopes.to_string(), "ssh");
+        let other = redeem(vec![Arc::new(Ninth("other"))]).await.unwrap();
+        assert_eq!(other, Err(TicketRefusal::Revoked));
+        assert!(redeem(vec![Arc::new(BROKEN)]).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_version_moves_with_each_provider_and_with_the_list() {
+        let fixture = crate::store::tests::fixture().await;
+        let store = &fixture.store;
+        let chain = ChainProvider::new(vec![Arc::new(store.clone()), Arc::new(EMPTY)]);
+        let before = chain.version().await.unwrap();
+        assert_eq!(chain.version().await.unwrap(), before);
+        let link = store.create_signin().await.unwrap();
+        let session = store.signin(&link).await.unwrap().unwrap().session;
+        assert_eq!(chain.version().await.unwrap(), before);
+        store.signout(&session).await.unwrap();
+        let signed_out = chain.version().await.unwrap();
+        assert_ne!(signed_out, before);
+        chain.replace(vec![Arc::new(store.clone()), Arc::new(EMPTY)]);
+        let replaced = chain.version().await.unwrap();
+        assert_ne!(replaced, signed_out);
+        store.close().await;
+        chain.version().await.unwrap();
     }
 
     #[tokio::test]

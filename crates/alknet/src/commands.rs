@@ -1,21 +1,29 @@
 //! The command line. Each command has a file; the doc of its arguments is its help.
 
+mod audit;
+mod config;
 pub(crate) mod dial;
 mod id;
-mod login;
+pub(crate) mod login;
 mod peer;
-mod prompt;
+pub(crate) mod prompt;
+mod reload;
 pub(crate) mod serve;
 pub(crate) mod ssh;
 mod status;
 mod token;
+mod vault;
 
 use std::path::PathBuf;
 
-use alknet_core::Scopes;
 use clap::{Parser, Subcommand};
 
-use crate::{Services, failure::Failure, home::Home};
+use crate::{
+    Services,
+    failure::Failure,
+    home::Home,
+    words::{parse_name, parse_scopes},
+};
 
 /// One port, many protocols, reachable from a browser
 ///
@@ -28,8 +36,10 @@ use crate::{Services, failure::Failure, home::Home};
     after_help = "Example:\n  alknet serve            run a node and print how to reach it\n  alknet ssh example.org  a shell on a node"
 )]
 pub(crate) struct Cli {
-    /// The folder that holds identity, peers and tokens [default: the platform's data folder]
-    #[arg(long, global = true, env = "ALKNET_HOME", value_name = "DIR", hide_env_values = true)]
+    /// The folder that holds identity, peers and tokens [default: $ALKNET_HOME, or the
+    /// platform's data folder]
+    // clap takes an empty variable for an empty flag, which is an error.
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -39,6 +49,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Serve(serve::Args),
+    Reload(reload::Args),
+    Config(config::Args),
     Id(id::Args),
     Login(login::Args),
     Dial(dial::Args),
@@ -46,6 +58,8 @@ pub(crate) enum Command {
     Token(token::Args),
     Peer(peer::Args),
     Status(status::Args),
+    Vault(vault::Args),
+    Audit(audit::Args),
 }
 
 impl Command {
@@ -58,40 +72,18 @@ impl Command {
     pub(crate) async fn run(self, home: &Home, more: Services) -> Result<(), Failure> {
         match self {
             Self::Serve(args) => serve::run(args, home, more).await,
-            Self::Id(args) => id::run(&args, home),
+            Self::Reload(args) => reload::run(&args, home).await,
+            Self::Config(args) => config::run(args, home).await,
+            Self::Id(args) => id::run(&args, home).await,
             Self::Login(args) => login::run(args, home).await,
             Self::Dial(args) => dial::run(args, home).await,
             Self::Ssh(args) => ssh::run(args, home).await,
             Self::Token(args) => token::run(args, home).await,
             Self::Peer(args) => peer::run(args, home).await,
             Self::Status(args) => status::run(&args, home).await,
+            Self::Vault(args) => vault::run(args, home).await,
+            Self::Audit(args) => audit::run(args, home).await,
         }
-    }
-}
-
-/// `ssh,git` on the command line; `alknet/ssh` means `ssh`.
-fn parse_scopes(text: &str) -> Result<Scopes, String> {
-    let names: Vec<&str> = text
-        .split(',')
-        .map(str::trim)
-        .map(|name| name.strip_prefix(alknet_core::SERVICE_PREFIX).unwrap_or(name))
-        .collect();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./*".contains(&b);
-    match names.iter().find(|name| name.is_empty() || !name.bytes().all(plain)) {
-        Some(bad) => Err(format!("{bad:?} is not the name of a scope")),
-        None => Ok(names.into_iter().collect()),
-    }
-}
-
-/// What people call a peer or a token.
-fn parse_name(text: &str) -> Result<String, String> {
-    let plain = |c: char| c.is_alphanumeric() || "-_.@ ".contains(c);
-    if text.trim() != text || text.is_empty() || text.chars().count() > 64 {
-        return Err("a name has 1 to 64 characters and no space at its ends".into());
-    }
-    match text.chars().find(|c| !plain(*c)) {
-        Some(bad) => Err(format!("a name has no {bad:?}")),
-        None => Ok(text.into()),
     }
 }
 
@@ -117,17 +109,5 @@ mod tests {
             command.get_subcommands().for_each(check);
         }
         check(&Cli::command());
-    }
-
-    #[test]
-    fn scopes_and_names_are_checked() {
-        assert_eq!(parse_scopes("git, alknet/ssh").unwrap().to_string(), "git,ssh");
-        assert_eq!(parse_scopes("*").unwrap(), Scopes::all());
-        assert!(parse_scopes("").is_err() && parse_scopes("ssh,").is_err());
-        assert!(parse_scopes("a b").is_err());
-        assert!(parse_name("alice@laptop").is_ok());
-        for bad in ["", " a", "a\n", "a\u{1b}[0m", &"x".repeat(65)] {
-            assert!(parse_name(bad).is_err(), "{bad:?}");
-        }
     }
 }

@@ -1,261 +1,312 @@
 //! The node's configuration: `alknet.toml` in the state folder. Every key is optional.
+//!
+//! The structs here are the one description of the file. Their documentation, types and
+//! defaults become a JSON Schema, and from that come the reference that
+//! `alknet config reference` prints, the search for unknown keys, and the answer to which
+//! keys a running node takes over (`x-live`).
+
+mod check;
+mod parse;
+mod problem;
+mod reference;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod values;
 
 use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::{NonZeroU32, NonZeroUsize},
+    path::Path,
 };
 
-use serde::Deserialize;
+use ipnet::{IpNet, Ipv4Net};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use crate::home::{Home, HomeError};
+pub(crate) use problem::{ConfigError, Problem};
+pub(crate) use reference::reference;
+pub(crate) use schema::{Difference, schema};
+pub(crate) use values::{
+    AuthorizedKeys, Decoy, FilePath, InvalidSpan, Network, Origin, Size, Span,
+};
+
+use crate::home::Home;
 
 /// The name of the file in the state folder.
-const FILE: &str = "alknet.toml";
+pub(crate) const FILE: &str = "alknet.toml";
 /// The port of a node unless another is given, to listen on and to dial.
 pub(crate) const DEFAULT_PORT: u16 = 4433;
 
-/// What `alknet.toml` says. Flags of the command line come before it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+/// The settings of a node. Flags of the command line come before them. A path that is
+/// relative starts at the folder of this file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(title = "alknet.toml")]
 pub(crate) struct Config {
     /// Where to listen, UDP and TCP alike; port 0 picks a free one.
-    pub(crate) listen: Option<SocketAddr>,
+    #[schemars(with = "String", extend("format" = "address"))]
+    pub(crate) listen: SocketAddr,
     /// Offer HTTPS alone and hide every service in it.
     pub(crate) cover: bool,
-    /// What strangers see: `404`, a folder of static files, or a URL (a reverse proxy; with
-    /// `redirect:` before it a redirect).
-    pub(crate) decoy: Option<String>,
-    /// The certificate for browsers; without it a self-signed one is made.
+    /// What strangers see: "404", a folder of static files, "http://UPSTREAM" (a reverse
+    /// proxy), or "redirect:URL". Without it, a page that says what this is; under cover,
+    /// the 404 of a bare nginx.
+    #[schemars(extend("x-live" = true), example = &"404", example = &"redirect:https://example.org/")]
+    pub(crate) decoy: Option<Decoy>,
+    /// The certificate for browsers, as PEM files; without it a self-signed one is made and
+    /// rotated. A reload reads the files again.
+    #[schemars(extend("x-live" = true), example = Certificate::example())]
     pub(crate) certificate: Option<Certificate>,
-    /// Origins beside the node's own whose pages may connect.
-    pub(crate) origins: Vec<String>,
-    /// How long a shutdown waits for sessions to end, in seconds.
-    pub(crate) drain: Option<u64>,
-    /// Admit the keys of an `authorized_keys` file to SSH.
+    /// Origins beside the node's own whose pages may connect, such as "https://example.org".
+    #[schemars(extend("x-live" = true))]
+    pub(crate) origins: Vec<Origin>,
+    /// How long a shutdown waits for sessions to end.
+    #[schemars(extend("x-live" = true))]
+    pub(crate) drain: Span,
+    /// Admit the keys of an OpenSSH authorized_keys file to SSH, as the owner: true is the
+    /// file ~/.ssh/authorized_keys, and a path is that file.
+    #[schemars(extend("x-live" = true))]
     pub(crate) authorized_keys: AuthorizedKeys,
+    /// A file of peers and their keys beside those of `alknet peer`, for access that is kept
+    /// under version control.
+    #[schemars(extend("x-live" = true), example = &"people.toml")]
+    pub(crate) identities: Option<FilePath>,
+    /// How much the node takes on.
+    pub(crate) limits: Limits,
+    /// The SSH server.
+    pub(crate) ssh: Ssh,
+    /// The audit log.
+    pub(crate) audit: Audit,
 }
 
 /// PEM files of an X.509 certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Certificate {
     /// The chain, the node's own certificate first.
-    pub(crate) chain: PathBuf,
+    pub(crate) chain: FilePath,
     /// Its private key.
-    pub(crate) key: PathBuf,
+    pub(crate) key: FilePath,
 }
 
-/// `true` is the file that OpenSSH uses; a path is that file.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
-pub(crate) enum AuthorizedKeys {
-    /// None, or `~/.ssh/authorized_keys`.
-    Default(bool),
-    /// This one.
-    File(PathBuf),
-}
-
-impl Default for AuthorizedKeys {
-    fn default() -> Self {
-        Self::Default(false)
+impl Certificate {
+    fn example() -> Self {
+        Self { chain: "chain.pem".into(), key: "key.pem".into() }
     }
 }
 
-/// The configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(crate) enum ConfigError {
-    /// The state folder failed.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// It is not UTF-8.
-    #[error("{path} is not UTF-8 text")]
-    NotText {
-        /// The file.
-        path: PathBuf,
-    },
-    /// It is not TOML, or a value is not what it should be.
-    #[error("{path}")]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// What and where.
-        #[source]
-        source: Box<toml::de::Error>,
-    },
-    /// It has a key that does not exist.
-    #[error("{path}: there is no key {key:?}")]
-    UnknownKey {
-        /// The file.
-        path: PathBuf,
-        /// The key, with the tables it is in.
-        key: String,
-        /// The one that was probably meant.
-        nearest: Option<&'static str>,
-    },
+/// How much a node takes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Limits {
+    /// Sessions in progress over all transports, HTTP connections included.
+    pub(crate) sessions: NonZeroU32,
+    /// Sessions in progress of one identity.
+    pub(crate) sessions_per_identity: NonZeroU32,
+    /// Streams that all sessions of one identity may have open.
+    pub(crate) streams_per_identity: NonZeroU32,
+    /// Handshakes in progress, TCP and QUIC each. One more ends the oldest.
+    pub(crate) handshakes: NonZeroU32,
+    /// Handshakes that one address may begin in a minute.
+    pub(crate) handshakes_per_address: NonZeroU32,
+    /// Failed authentications of one address in ten minutes, before it is turned away.
+    pub(crate) failures_per_address: NonZeroU32,
+    /// How long such an address is turned away.
+    pub(crate) ban: Span,
+    /// Addresses and networks whose handshakes and failures are not counted. Behind a proxy
+    /// on the same machine everybody comes from there.
+    pub(crate) exempt: Vec<Network>,
 }
 
-impl ConfigError {
-    pub(crate) fn hint(&self) -> Option<String> {
-        match self {
-            Self::Home(error) => error.hint(),
-            Self::UnknownKey { nearest: Some(nearest), .. } => {
-                Some(format!("did you mean {nearest:?}?"))
-            }
-            Self::UnknownKey { nearest: None, .. } => {
-                Some(format!("the keys are {}", KEYS.join(", ")))
-            }
-            Self::NotText { .. } | Self::Invalid { .. } => None,
+/// The SSH server.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Ssh {
+    /// Who may open a native connection: "protocol" admits whoever SSH itself authenticates,
+    /// so that a stock ssh client needs nothing else; "scope" wants an identity with the
+    /// scope ssh before SSH begins.
+    pub(crate) access: SshAccess,
+    /// Keys and certificates that are no longer good: an OpenSSH key revocation list
+    /// (ssh-keygen -k).
+    #[schemars(extend("x-live" = true), example = &"krl")]
+    pub(crate) revoked_keys: Option<FilePath>,
+}
+
+/// What a native connection to the SSH server needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum SshAccess {
+    #[default]
+    Protocol,
+    Scope,
+}
+
+/// The audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Audit {
+    /// How many full files are kept beside the one that is written.
+    pub(crate) keep: NonZeroU32,
+    /// How long a file grows.
+    pub(crate) max_size: Size,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv6Addr::UNSPECIFIED, DEFAULT_PORT)),
+            cover: false,
+            decoy: None,
+            certificate: None,
+            origins: Vec::new(),
+            drain: Span::seconds(10),
+            authorized_keys: AuthorizedKeys::default(),
+            identities: None,
+            limits: Limits::default(),
+            ssh: Ssh::default(),
+            audit: Audit::default(),
         }
     }
 }
 
-/// Every key, for hints.
-const KEYS: [&str; 9] = [
-    "listen",
-    "cover",
-    "decoy",
-    "certificate",
-    "certificate.chain",
-    "certificate.key",
-    "origins",
-    "drain",
-    "authorized_keys",
-];
+/// A count that is written in the source, where zero would be a mistake.
+const fn count(n: u32) -> NonZeroU32 {
+    match NonZeroU32::new(n) {
+        Some(n) => n,
+        None => NonZeroU32::MIN,
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            sessions: count(8192),
+            sessions_per_identity: count(1024),
+            streams_per_identity: count(4096),
+            handshakes: count(512),
+            handshakes_per_address: count(600),
+            failures_per_address: count(20),
+            ban: Span::seconds(10 * 60),
+            exempt: vec![
+                Network::from(IpNet::from(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8))),
+                Network::from(IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))),
+            ],
+        }
+    }
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self { keep: count(8), max_size: Size::mebibytes(64) }
+    }
+}
+
+impl Limits {
+    /// As the dispatcher and the endpoint take them.
+    pub(crate) fn of_node(&self) -> alknet_core::Limits {
+        let size = |count: NonZeroU32| usize::try_from(count.get()).unwrap_or(usize::MAX);
+        let mut limits = alknet_core::Limits::default();
+        limits.sessions = size(self.sessions);
+        limits.sessions_per_identity = size(self.sessions_per_identity);
+        limits.streams_per_identity = size(self.streams_per_identity);
+        limits.handshakes = size(self.handshakes);
+        limits.handshakes_per_address = self.handshakes_per_address.get();
+        limits.failures_per_address = self.failures_per_address.get();
+        limits.ban = self.ban.into();
+        limits.exempt = self.exempt.iter().copied().map(IpNet::from).collect();
+        limits
+    }
+}
+
+impl From<SshAccess> for alknet_core::Access {
+    fn from(access: SshAccess) -> Self {
+        match access {
+            SshAccess::Protocol => Self::Protocol,
+            SshAccess::Scope => Self::Scope,
+        }
+    }
+}
+
+impl Audit {
+    /// As the writer of the log takes them.
+    pub(crate) fn limits(&self) -> crate::audit::Limits {
+        let keep = NonZeroUsize::try_from(self.keep).unwrap_or(NonZeroUsize::MAX);
+        crate::audit::Limits { file_size: self.max_size.bytes(), keep }
+    }
+}
 
 impl Config {
-    /// Reads the file of a state folder; all defaults if there is none.
+    /// Reads the file of a state folder; all defaults if there is none. What its values
+    /// name, such as files, is not looked at.
     pub(crate) fn load(home: &Home) -> Result<Self, ConfigError> {
         let path = home.path(FILE);
         let content = home.read(FILE)?.unwrap_or_default();
-        let text =
-            String::from_utf8(content).map_err(|_| ConfigError::NotText { path: path.clone() })?;
-        let mut config = Self::parse(path, &text)?;
-        config.settle_paths(home.root());
-        Ok(config)
+        parsed(&path, content)?.finish().map_err(ConfigError::of(&path))
+    }
+
+    /// Reads the file of a state folder and tries everything that its values name, so that a
+    /// node that is given the result can use it. Cancel safe.
+    pub(crate) async fn load_checked(home: &Home) -> Result<Self, ConfigError> {
+        let (path, home) = (home.path(FILE), home.clone());
+        let content = blocking(move || Ok(home.read(FILE)?.unwrap_or_default())).await?;
+        Self::checked(&path, content).await
+    }
+
+    /// The same for any file, which has to exist.
+    pub(crate) async fn check_file(path: &Path) -> Result<Self, ConfigError> {
+        let owned = path.to_owned();
+        let read =
+            move || check::read(&owned).map_err(|source| ConfigError::File { path: owned, source });
+        Self::checked(path, blocking(read).await?).await
+    }
+
+    async fn checked(path: &Path, content: Vec<u8>) -> Result<Self, ConfigError> {
+        let mut parsed = parsed(path, content)?;
+        if parsed.is_toml() {
+            for (key, wrong) in check::problems(&parsed.config).await? {
+                parsed.note(key, wrong);
+            }
+        }
+        parsed.finish().map_err(ConfigError::of(path))
     }
 
     /// A path in the file starts where the file is, not where the program was started.
     fn settle_paths(&mut self, root: &Path) {
+        let settle = |path: &mut FilePath| path.settle(root);
         if let Some(files) = &mut self.certificate {
-            files.chain = root.join(&files.chain);
-            files.key = root.join(&files.key);
+            settle(&mut files.chain);
+            settle(&mut files.key);
         }
         if let AuthorizedKeys::File(file) = &mut self.authorized_keys {
-            *file = root.join(&file);
+            settle(file);
         }
-    }
-
-    fn parse(path: PathBuf, text: &str) -> Result<Self, ConfigError> {
-        let invalid = |path, source| ConfigError::Invalid { path, source: Box::new(source) };
-        let table = match toml::from_str::<toml::Table>(text) {
-            Ok(table) => table,
-            Err(source) => return Err(invalid(path, source)),
-        };
-        if let Some(key) = unknown_key(&table) {
-            let nearest = nearest(&key);
-            return Err(ConfigError::UnknownKey { path, key, nearest });
+        if let Some(decoy) = &mut self.decoy {
+            decoy.settle(root);
         }
-        toml::from_str(text).map_err(|source| invalid(path, source))
+        self.identities.iter_mut().chain(&mut self.ssh.revoked_keys).for_each(settle);
     }
 }
 
-fn unknown_key(table: &toml::Table) -> Option<String> {
-    for (key, value) in table {
-        if !KEYS.contains(&key.as_str()) {
-            return Some(key.clone());
-        }
-        let inner = value.as_table().into_iter().flat_map(toml::Table::keys);
-        let unknown =
-            inner.map(|name| format!("{key}.{name}")).find(|name| !KEYS.contains(&name.as_str()));
-        if unknown.is_some() {
-            return unknown;
-        }
-    }
-    None
+/// For the fuzz target.
+#[cfg(fuzzing)]
+pub(crate) fn any(text: &str) {
+    drop(parse::parse(text, Path::new("/")));
 }
 
-fn nearest(key: &str) -> Option<&'static str> {
-    let key = key.replace('-', "_").to_lowercase();
-    KEYS.into_iter()
-        .map(|known| (strsim::damerau_levenshtein(&key, known), known))
-        .min()
-        .filter(|(distance, known)| distance * 3 <= known.len())
-        .map(|(_, known)| known)
+fn parsed(path: &Path, content: Vec<u8>) -> Result<parse::Parsed, ConfigError> {
+    let text =
+        String::from_utf8(content).map_err(|_| ConfigError::NotText { path: path.into() })?;
+    Ok(parse::parse(&text, path.parent().unwrap_or_else(|| Path::new(""))))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, ConfigError> {
-        Config::parse("alknet.toml".into(), text)
-    }
-
-    #[test]
-    fn nothing_is_needed() {
-        assert_eq!(parse("").unwrap(), Config::default());
-    }
-
-    #[test]
-    fn every_key_is_read() {
-        let config = parse(
-            r#"
-            listen = "[::]:443"
-            cover = true
-            decoy = "/srv/site"
-            certificate = { chain = "chain.pem", key = "key.pem" }
-            origins = ["https://example.org"]
-            drain = 5
-            authorized_keys = "keys"
-            "#,
-        )
-        .unwrap();
-        assert_eq!(config.listen, Some("[::]:443".parse().unwrap()));
-        assert!(config.cover);
-        assert_eq!(config.decoy.as_deref(), Some("/srv/site"));
-        assert_eq!(config.certificate.unwrap().key, PathBuf::from("key.pem"));
-        assert_eq!(config.origins, ["https://example.org"]);
-        assert_eq!(config.drain, Some(5));
-        assert_eq!(config.authorized_keys, AuthorizedKeys::File("keys".into()));
-        let on = parse("authorized_keys = true").unwrap();
-        assert_eq!(on.authorized_keys, AuthorizedKeys::Default(true));
-    }
-
-    #[test]
-    fn a_path_starts_at_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let home = Home::open(Some(folder.path().join("state"))).unwrap();
-        let text = "certificate = { chain = 'a.pem', key = '/b.pem' }\nauthorized_keys = 'keys'";
-        home.write(FILE, text.as_bytes()).unwrap();
-        let config = Config::load(&home).unwrap();
-        let files = config.certificate.unwrap();
-        assert_eq!((files.chain, files.key), (home.path("a.pem"), PathBuf::from("/b.pem")));
-        assert_eq!(config.authorized_keys, AuthorizedKeys::File(home.path("keys")));
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error_with_the_nearest_name() {
-        for (text, nearest) in [
-            ("listne = 1", Some("listen")),
-            ("Cover = true", Some("cover")),
-            ("authorized-keys = true", Some("authorized_keys")),
-            ("[certificate]\nchian = 'x'", Some("certificate.chain")),
-            ("something = 1", None),
-        ] {
-            match parse(text) {
-                Err(ConfigError::UnknownKey { nearest: found, .. }) => {
-                    assert_eq!(found, nearest, "{text}");
-                }
-                other => panic!("{text}: {other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn a_wrong_value_names_its_place() {
-        let error = parse("cover = true\nlisten = 7\n").unwrap_err();
-        let ConfigError::Invalid { source, .. } = error else { panic!("{error}") };
-        assert!(source.to_string().contains("line 2"), "{source}");
+/// Files may be slow, and sessions must not wait for them.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, ConfigError> + Send + 'static,
+) -> Result<T, ConfigError> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(result) => result,
+        Err(error) => Err(ConfigError::Interrupted(error)),
     }
 }

@@ -5,9 +5,12 @@ mod winner;
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
-use alknet_core::{Alpn, Connection, Dial, DialError, NodeId, NodeIdentity, Pin, WrongIdentity};
+use alknet_core::{
+    Alpn, Code, Connection, Dial, DialError, NodeId, NodeIdentity, Pin, WrongIdentity,
+};
 use alknet_http::{ProofError, TunnelError, tunnel};
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 use race::race;
 
@@ -20,6 +23,8 @@ use crate::{
 
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long the word of a connection's end may take to go out.
+const ENDING: Duration = Duration::from_secs(2);
 
 /// What carries a connection to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -34,6 +39,13 @@ pub(crate) enum Via {
     Webtransport,
     /// A WebSocket inside HTTPS
     Websocket,
+}
+
+impl Via {
+    /// Whether it is a tunnel inside HTTPS.
+    fn is_inside(self) -> bool {
+        matches!(self, Self::Webtransport | Self::Websocket)
+    }
 }
 
 impl fmt::Display for Via {
@@ -54,6 +66,20 @@ pub(crate) struct Connected {
     pub(crate) connection: Connection,
     pub(crate) node: NodeId,
     pub(crate) via: Via,
+}
+
+impl Connected {
+    /// Closes it, and waits until the node has been told: a process that ends at once takes
+    /// the word with it, and the node would keep the session until its idle timeout.
+    pub(crate) async fn end(&self, code: Code) {
+        end(&self.connection, code).await;
+    }
+}
+
+async fn end(connection: &Connection, code: Code) {
+    connection.close(code, "");
+    // A node that is gone hears nothing.
+    let _ = timeout(ENDING, connection.drained()).await;
 }
 
 /// No way led to the node.
@@ -83,6 +109,13 @@ pub(crate) enum ConnectError {
         #[source]
         source: TunnelError,
     },
+    /// The node shows no such service, and inside HTTPS it did not come about either.
+    #[error("the node does not offer {alpn} by itself")]
+    Hidden {
+        alpn: Alpn,
+        #[source]
+        inside: Box<Self>,
+    },
     /// The handshake showed no identity.
     #[error("the node proved no identity")]
     NoIdentity,
@@ -97,6 +130,40 @@ impl ConnectError {
     fn is_final(&self) -> bool {
         matches!(self, Self::WrongIdentity(_))
     }
+
+    /// The failure of every way, of which the direct one says more unless the node hides
+    /// its services.
+    fn of_both(direct: Self, inside: Self) -> Self {
+        match direct {
+            Self::Dial { source: DialError::NoSuchProtocol(alpn), .. } => {
+                Self::Hidden { alpn, inside: Box::new(inside) }
+            }
+            direct => direct,
+        }
+    }
+
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::WrongIdentity(_) => Some(
+                "somebody may be listening in; if the node was set up anew, remove its lines \
+                 from known_nodes in the state folder",
+            ),
+            Self::Dial { source: DialError::NoSuchProtocol(_), .. } => Some(
+                "a node under cover has its services inside HTTPS: --via webtransport, or \
+                 --via auto",
+            ),
+            Self::Tunnel { source: TunnelError::Refused(_), .. } => Some(
+                "inside HTTPS the node has to know this machine: add what `alknet id` prints \
+                 here to the peer there, or save a token of the node with `alknet login`",
+            ),
+            Self::Hidden { inside, .. } => inside.hint(),
+            Self::Resolve { .. }
+            | Self::Dial { .. }
+            | Self::Tunnel { .. }
+            | Self::NoIdentity
+            | Self::NoAddress => None,
+        }
+    }
 }
 
 /// The way to a node could not even be tried.
@@ -110,6 +177,13 @@ pub(crate) enum ReachError {
     Credentials(#[from] CredentialsError),
     #[error(transparent)]
     Pin(#[from] WrongIdentity),
+    /// Nothing but `--pin` says who the node should be.
+    #[error("{address} is not the node of --pin")]
+    NotPinned {
+        address: String,
+        #[source]
+        source: WrongIdentity,
+    },
     #[error("cannot reach {address}")]
     Connect {
         address: String,
@@ -136,7 +210,7 @@ pub(crate) async fn reach(
     let token = known.map(|id| credentials::token(home, id)).transpose()?.flatten();
     let key = match token {
         Some(token) => token_identity(&token)?,
-        None => Keys::open(home)?.identity()?,
+        None => Keys::open(home).await?.identity()?,
     };
     let connector = Connector {
         address: address.clone(),
@@ -145,17 +219,31 @@ pub(crate) async fn reach(
         key: Arc::new(key),
     };
     let first = winner::recall(home, &address);
-    let failed = |source| ReachError::Connect { address: address.clone(), source };
-    let connected = connector.connect(via, first).await.map_err(failed)?;
-    if pin.is_none() && known_nodes::pin(home, &address, connected.node)? == Pinned::New {
-        // Whoever has no stderr does not miss it.
-        let _ =
-            crate::output::note(format!("{address} is {}, trusted from now on", connected.node));
+    let connected = connector.connect(via, first).await.map_err(|source| match source {
+        ConnectError::WrongIdentity(source) if id.is_none() && pin.is_some() => {
+            ReachError::NotPinned { address: address.clone(), source }
+        }
+        source => ReachError::Connect { address: address.clone(), source },
+    })?;
+    if pin.is_none()
+        && let Err(error) = trust(home, &address, connected.node)
+    {
+        connected.end(Code::CANCELLED).await;
+        return Err(error.into());
     }
     if via == Via::Auto && first != Some(connected.via) {
         winner::remember(home, &address, connected.via);
     }
     Ok(connected)
+}
+
+/// Pins a node that is met for the first time, with a line on stderr.
+fn trust(home: &Home, address: &str, node: NodeId) -> Result<(), KnownNodesError> {
+    if known_nodes::pin(home, address, node)? == Pinned::New {
+        // Whoever has no stderr does not miss it.
+        let _ = crate::output::note(format!("{address} is {node}, trusted from now on"));
+    }
+    Ok(())
 }
 
 /// Whom to reach, as whom.
@@ -169,23 +257,30 @@ struct Connector {
 }
 
 impl Connector {
-    /// Connects over `via`. With [`Via::Auto`] QUIC and TLS race, `first` having a head
-    /// start; a node that offers the service over neither is tried inside HTTPS.
+    /// Connects over `via`. With [`Via::Auto`] QUIC and TLS race; a node that offers the
+    /// service over neither is tried inside HTTPS. What won the last time comes `first`: a
+    /// node that was reached inside HTTPS is not asked for the service in the open again.
     async fn connect(&self, via: Via, first: Option<Via>) -> Result<Connected, ConnectError> {
         let addrs = self.resolve().await?;
         if via != Via::Auto {
             return self.race(&addrs, &[via]).await;
         }
-        let direct =
-            if first == Some(Via::Tls) { [Via::Tls, Via::Quic] } else { [Via::Quic, Via::Tls] };
-        match self.race(&addrs, &direct).await {
-            Err(error) if !error.is_final() => {
-                let inside = self.race(&addrs, &[Via::Webtransport, Via::Websocket]).await;
-                // The direct failure says more than that the detour failed too.
-                inside.map_err(|inside| if inside.is_final() { inside } else { error })
-            }
-            result => result,
+        let hidden = first.is_some_and(Via::is_inside);
+        let [mut direct, mut inside] = [[Via::Quic, Via::Tls], [Via::Webtransport, Via::Websocket]];
+        for ways in [&mut direct, &mut inside] {
+            ways.sort_by_key(|via| first != Some(*via));
         }
+        let [former, latter] = if hidden { [inside, direct] } else { [direct, inside] };
+        let former = match self.race(&addrs, &former).await {
+            Err(error) if !error.is_final() => error,
+            result => return result,
+        };
+        let latter = match self.race(&addrs, &latter).await {
+            Err(error) if !error.is_final() => error,
+            result => return result,
+        };
+        let [direct, inside] = if hidden { [latter, former] } else { [former, latter] };
+        Err(ConnectError::of_both(direct, inside))
     }
 
     /// Every address, IPv6 and IPv4 in turn (RFC 8305, section 4).
@@ -219,8 +314,8 @@ impl Connector {
     ) -> BoxFuture<'_, Result<Connected, ConnectError>> {
         Box::pin(async move {
             let (connection, node) = match via {
-                Via::Auto | Via::Quic | Via::Tls => self.direct(addr, via).await?,
-                Via::Webtransport | Via::Websocket => self.inside(addr, via).await?,
+                via if via.is_inside() => self.inside(addr, via).await?,
+                via => self.direct(addr, via).await?,
             };
             Ok(Connected { connection, node, via })
         })
@@ -232,7 +327,13 @@ impl Connector {
         via: Via,
     ) -> Result<(Connection, NodeId), ConnectError> {
         let dialled = self.dial(self.alpn.clone(), addr, via).await?;
-        Ok((dialled.connection, dialled.node.ok_or(ConnectError::NoIdentity)?))
+        match dialled.node {
+            Some(node) => Ok((dialled.connection, node)),
+            None => {
+                end(&dialled.connection, Code::CANCELLED).await;
+                Err(ConnectError::NoIdentity)
+            }
+        }
     }
 
     async fn inside(
@@ -242,12 +343,15 @@ impl Connector {
     ) -> Result<(Connection, NodeId), ConnectError> {
         let outer = if via == Via::Webtransport { "h3" } else { "http/1.1" };
         let outer = Alpn::new(outer).map_err(|_| ConnectError::NoIdentity)?;
-        let dialled = self.dial(outer, addr, via).await?;
-        match tunnel(dialled.connection, &self.address, &self.alpn, &self.key, self.pin).await {
-            Ok(tunnel) => Ok((tunnel.connection, tunnel.node)),
-            Err(TunnelError::Proof(ProofError::OtherNode(wrong))) => Err(wrong.into()),
-            Err(source) => Err(ConnectError::Tunnel { via, source }),
-        }
+        let outer = self.dial(outer, addr, via).await?.connection;
+        let opening = tunnel(outer.clone(), &self.address, &self.alpn, &self.key, self.pin);
+        let failure = match opening.await {
+            Ok(tunnel) => return Ok((tunnel.connection, tunnel.node)),
+            Err(TunnelError::Proof(ProofError::OtherNode(wrong))) => wrong.into(),
+            Err(source) => ConnectError::Tunnel { via, source },
+        };
+        end(&outer, Code::NORMAL).await;
+        Err(failure)
     }
 
     async fn dial(

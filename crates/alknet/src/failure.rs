@@ -4,17 +4,20 @@ use std::{error::Error, fmt::Write as _, io, io::Write as _, process::ExitCode};
 
 use crate::{
     config::ConfigError,
-    connect::{ConnectError, ReachError},
+    connect::ReachError,
+    control::ControlError,
     credentials::CredentialsError,
     home::HomeError,
     keys::KeyError,
     known_nodes::KnownNodesError,
     store::{PeerError, StoreError, TokenError},
+    vault::VaultError,
 };
 
 /// Ends a command. Any error turns into one with `?`.
 #[derive(Debug)]
 pub(crate) struct Failure {
+    silent: bool,
     usage: bool,
     context: Vec<String>,
     source: Box<dyn Error + Send + Sync>,
@@ -24,12 +27,23 @@ pub(crate) struct Failure {
 impl Failure {
     /// The command could not be done: exit code 1.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { usage: false, context: Vec::new(), source: message.into().into(), hints: Vec::new() }
+        Self {
+            silent: false,
+            usage: false,
+            context: Vec::new(),
+            source: message.into().into(),
+            hints: Vec::new(),
+        }
     }
 
     /// The command was used wrongly: exit code 2.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self { usage: true, ..Self::new(message) }
+    }
+
+    /// What the command has printed says it all: exit code 1.
+    pub(crate) fn silent() -> Self {
+        Self { silent: true, ..Self::new("") }
     }
 
     /// What the user can do about it.
@@ -48,15 +62,21 @@ impl Failure {
 
     /// Prints the failure to stderr; gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        if !self.is_broken_pipe() {
+        if !self.silent && !self.is_broken_pipe() {
             // There is nowhere left to say that stderr is gone.
             let _ = io::stderr().lock().write_all(self.text().as_bytes());
         }
         ExitCode::from(if self.usage { 2 } else { 1 })
     }
 
-    fn text(&self) -> String {
-        let mut text = String::from("error: ");
+    /// What the user can do about it.
+    pub(crate) fn hints(&self) -> &[String] {
+        &self.hints
+    }
+
+    /// What went wrong, with its causes.
+    pub(crate) fn message(&self) -> String {
+        let mut text = String::new();
         for context in &self.context {
             let _ = write!(text, "{context}: ");
         }
@@ -70,7 +90,11 @@ impl Failure {
             }
             cause = error.source();
         }
-        text.push('\n');
+        text
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("error: {}\n", self.message());
         for hint in &self.hints {
             let _ = writeln!(text, "hint: {hint}");
         }
@@ -88,7 +112,7 @@ impl Failure {
 impl<E: Error + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let hints = known_hint(&error).into_iter().collect();
-        Self { usage: false, context: Vec::new(), source: Box::new(error), hints }
+        Self { silent: false, usage: false, context: Vec::new(), source: Box::new(error), hints }
     }
 }
 
@@ -100,7 +124,13 @@ fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<KeyError>() {
         return error.hint();
     }
+    if let Some(error) = error.downcast_ref::<VaultError>() {
+        return error.hint();
+    }
     if let Some(error) = error.downcast_ref::<ConfigError>() {
+        return error.hint();
+    }
+    if let Some(error) = error.downcast_ref::<ControlError>() {
         return error.hint();
     }
     if let Some(error) = error.downcast_ref::<KnownNodesError>() {
@@ -122,14 +152,15 @@ fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
 }
 
 fn reach_hint(error: &ReachError) -> Option<String> {
-    let stranger = "somebody may be listening in; if the node was set up anew, remove its lines \
-                    from known_nodes in the state folder";
     match error {
         ReachError::KnownNodes(error) => error.hint(),
         ReachError::Keys(error) => error.hint(),
         ReachError::Credentials(error) => error.hint(),
-        ReachError::Connect { source: ConnectError::WrongIdentity(_), .. } => Some(stranger.into()),
-        ReachError::Pin(_) | ReachError::Connect { .. } => None,
+        ReachError::Connect { source, .. } => source.hint().map(Into::into),
+        ReachError::NotPinned { .. } => {
+            Some("`alknet id` on the node prints what belongs after --pin".into())
+        }
+        ReachError::Pin(_) => None,
     }
 }
 

@@ -211,6 +211,16 @@ impl Home {
     }
 }
 
+/// The folder that the environment names, if any.
+pub(crate) fn of_environment() -> Option<PathBuf> {
+    std::env::var_os("ALKNET_HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+}
+
+/// Replaces any file as [`Home::write`] does; the new one has mode 0600.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), HomeError> {
+    files::replace(path, content).map_err(HomeError::at(path))
+}
+
 /// Makes a folder of mode 0700, or checks that nobody else can put files into one that is
 /// there.
 fn private_folder(path: &Path) -> Result<(), HomeError> {

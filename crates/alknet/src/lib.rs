@@ -9,23 +9,31 @@
 
 mod audit;
 mod authorized_keys;
+#[doc(hidden)]
+pub mod bench;
 mod certificates;
 mod chain;
 mod commands;
 mod config;
 mod connect;
+mod control;
 mod credentials;
 mod failure;
 mod home;
 mod keys;
 mod known_nodes;
 mod links;
+mod live;
 mod node;
 mod output;
 mod peer_key;
+mod people;
 mod stdio;
 mod store;
+mod trusted_file;
+mod vault;
 mod web;
+mod words;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -34,20 +42,53 @@ use clap::Parser as _;
 
 use crate::{commands::Cli, failure::Failure, home::Home};
 
+/// The parsers of what comes from outside, for the fuzz targets.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    /// Reads a configuration.
+    pub fn config(text: &str) {
+        crate::config::any(text);
+    }
+
+    /// Whether a text is a token; if it is, nothing of it is lost on the way.
+    pub fn token(text: &str) -> bool {
+        crate::commands::login::is_token(&alknet_core::Secret::new(text))
+    }
+}
+
 /// What an addition to the node's services looks like: it registers handlers, and an ALPN
 /// that is taken is an error.
 pub type Services = fn(&mut HandlerRegistry) -> Result<(), DuplicateAlpn>;
 
 /// The whole program: reads the command line, does what it says, and gives the exit code.
 ///
-/// `more` registers services beside the node's own, so that a protocol of yours is one file
-/// and one line:
+/// `more` registers services beside the node's own, so that a protocol of yours is one type
+/// and one line. Native clients, WebTransport and WebSocket all reach it:
 ///
 /// ```no_run
+/// use alknet_core::{Access, Alpn, AuthContext, Connection, HandlerError, ProtocolHandler};
+///
+/// struct Greet;
+///
+/// impl ProtocolHandler for Greet {
+///     fn name(&self) -> &'static str { "greet" }
+///     fn alpns(&self) -> Vec<Alpn> { Vec::from_iter(Alpn::service("greet")) }
+///     async fn handle(&self, connection: Connection, _: AuthContext) -> Result<(), HandlerError> {
+///         let mut stream = connection.accept_bi().await?;
+///         tokio::io::AsyncWriteExt::write_all(&mut stream, b"hello").await?;
+///         tokio::io::AsyncWriteExt::shutdown(&mut stream).await?;
+///         connection.closed().await;
+///         Ok(())
+///     }
+/// }
+///
 /// fn main() -> std::process::ExitCode {
-///     alknet::main_with(|_services| Ok(()))
+///     alknet::main_with(|services| services.register(Greet, Access::Scope))
 /// }
 /// ```
+///
+/// `examples/own_service.rs` is a whole one, to be copied.
 pub fn main_with(more: Services) -> ExitCode {
     let cli = Cli::parse();
     log_to_stderr(cli.command.log_level());
@@ -60,7 +101,7 @@ pub fn main_with(more: Services) -> ExitCode {
 fn run(cli: Cli, more: Services) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
-        let home = Home::open(cli.home)?;
+        let home = Home::open(cli.home.or_else(home::of_environment))?;
         cli.command.run(&home, more).await
     });
     // A read of the terminal cannot be cancelled: the process does not wait for it.
@@ -80,6 +121,8 @@ fn log_to_stderr(default: &str) {
     };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // To say on stderr that stderr is gone would panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();

@@ -4,21 +4,25 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use alknet_core::{
     Access, Alpn, Audit, Dispatcher, Endpoint, EndpointConfig, HandlerRegistry, IdentityProvider,
-    Limits, Listener, NodeId, NodeIdentity,
+    Listener, NodeId, NodeIdentity, ResetKey, WebCertificates,
 };
 use alknet_http::{Decoy, HttpAdapter};
-use alknet_ssh::{Account, HostKey, SshAdapter, SshConfig, SshLimits};
+use alknet_ssh::{Account, HostKey, RevokedKeys, SshAdapter, SshConfig, SshLimits};
+use alknet_vault::Purpose;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Services,
     audit::{AuditFile, AuditWriter},
     authorized_keys::AuthorizedKeys,
-    certificates::{Certificates, Source},
-    chain::ChainProvider,
+    certificates::{self, Certificates},
+    chain::{ChainProvider, Sources},
+    config::Config,
     failure::Failure,
     home::{Home, ServeLock},
-    keys::{Keys, Purpose},
+    keys::Keys,
+    live::Live,
+    people::People,
     store::Store,
     web::{self, Web},
 };
@@ -29,14 +33,40 @@ const PLAIN_HTTPS: &str = "http/1.1";
 /// What a node is told.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) listen: SocketAddr,
-    pub(crate) cover: bool,
-    /// What strangers see; without one and without cover, a page that says what this is.
-    pub(crate) decoy: Option<Decoy>,
-    pub(crate) certificate: Source,
-    pub(crate) origins: Vec<String>,
-    pub(crate) authorized_keys: Option<PathBuf>,
+    /// The flags of the command line are in it.
+    pub(crate) config: Config,
+    /// Names for a self-signed certificate.
+    pub(crate) names: Vec<String>,
     pub(crate) name: String,
+}
+
+impl Settings {
+    pub(crate) fn certificate(&self) -> certificates::Source {
+        match &self.config.certificate {
+            Some(files) => certificates::Source::Files {
+                certificate: files.chain.to_path_buf(),
+                key: files.key.to_path_buf(),
+            },
+            None => certificates::Source::SelfSigned { names: self.names.clone() },
+        }
+    }
+
+    pub(crate) fn decoy(&self) -> Decoy {
+        self.config.decoy.clone().map(Decoy::from).unwrap_or_default()
+    }
+
+    pub(crate) fn origins(&self) -> Vec<String> {
+        self.config.origins.iter().cloned().map(String::from).collect()
+    }
+
+    pub(crate) fn revoked_keys(&self) -> Option<PathBuf> {
+        self.config.ssh.revoked_keys.as_deref().map(PathBuf::from)
+    }
+
+    /// Whether strangers see a page that says what this is.
+    pub(crate) fn shows_itself(&self) -> bool {
+        !self.config.cover && self.config.decoy.is_none()
+    }
 }
 
 /// A node that serves.
@@ -47,9 +77,10 @@ pub(crate) struct Node {
     home: Home,
     endpoint: Endpoint,
     audit: AuditWriter,
+    live: Live,
     stop: CancellationToken,
     tasks: TaskTracker,
-    _lock: ServeLock,
+    lock: ServeLock,
 }
 
 impl Node {
@@ -60,14 +91,15 @@ impl Node {
         more: Services,
     ) -> Result<Self, Failure> {
         let lock = home.serve_lock()?;
-        let keys = Keys::open(home)?;
+        let keys = Keys::open(home).await?;
         let identity = Arc::new(keys.identity()?);
-        let host_key = HostKey::from_seed(&*keys.seed(Purpose::SshHost)?, &identity)?;
+        let host_key = HostKey::from_seed(keys.key(Purpose::SshHost)?.expose(), &identity)?;
         let store = Store::open(home).await?;
-        let certificates = Certificates::open(home, settings.certificate.clone())?;
-        let (audit_file, audit_writer) = AuditFile::open(home)?;
+        let seed = keys.key(Purpose::WebCertificate)?;
+        let certificates = Arc::new(Certificates::open(home, settings.certificate(), seed)?);
+        let (audit_file, audit_writer) = AuditFile::open(home, settings.config.audit.limits())?;
         let audit = Audit::new(audit_file);
-        let identities = identities(&store, settings.authorized_keys.clone());
+        let identities = Arc::new(ChainProvider::new(providers(&store, &settings.config)?));
         let account = Account::current()?;
 
         let web = Arc::new(Web {
@@ -78,19 +110,39 @@ impl Node {
             name: settings.name.clone(),
             certificates: certificates.published.clone(),
         });
+        let revoked_keys = RevokedKeys::new(settings.revoked_keys());
         let ssh = SshConfig {
             host_key,
             identities: identities.clone(),
             audit: audit.clone(),
             account: account.clone(),
             limits: SshLimits::default(),
+            revoked_keys: revoked_keys.clone(),
         };
-        let services = services(ssh, more, audit)?;
-        let endpoint = listen(&settings, &identity, &certificates, &services, identities, web)?;
+        let services = services(ssh, more, audit, &settings.config)?;
+        web::metrics::record();
+        let faces = Faces {
+            identity: identity.clone(),
+            web: certificates.tls.clone(),
+            resets: ResetKey::new(keys.key(Purpose::QuicTokens)?.expose()),
+        };
+        let (endpoint, http) =
+            listen(&settings, faces, &services, identities.clone(), web.clone())?;
+        let live = Live {
+            http,
+            certificates: certificates.clone(),
+            identities,
+            revoked_keys,
+            web,
+            store: store.clone(),
+        };
         home.write_address(endpoint.local_addr())?;
 
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(stop.clone().run_until_cancelled_owned(certificates.keep_fresh()));
+        let identities = live.identities.clone();
+        let watch = async move { services.watch(&*identities).await };
+        tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
         Ok(Self {
             store,
             id: identity.id(),
@@ -98,15 +150,26 @@ impl Node {
             home: home.clone(),
             endpoint,
             audit: audit_writer,
+            live,
             stop,
             tasks,
-            _lock: lock,
+            lock,
         })
     }
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.endpoint.local_addr()
+    }
+
+    /// What takes new settings while it serves.
+    pub(crate) fn live(&self) -> &Live {
+        &self.live
+    }
+
+    /// The claim on the state folder.
+    pub(crate) fn lock(&self) -> &ServeLock {
+        &self.lock
     }
 
     /// Ends it in order; how many sessions had to be closed at the deadline.
@@ -123,49 +186,65 @@ impl Node {
     }
 }
 
-fn identities(store: &Store, authorized_keys: Option<PathBuf>) -> Arc<dyn IdentityProvider> {
-    let store: Arc<dyn IdentityProvider> = Arc::new(store.clone());
-    match authorized_keys {
-        None => store,
-        Some(path) => {
-            Arc::new(ChainProvider::new(vec![store, Arc::new(AuthorizedKeys::new(path))]))
-        }
+/// Who knows the callers, the first to ask at the head. Also for settings to come.
+pub(crate) fn providers(store: &Store, config: &Config) -> Result<Sources, Failure> {
+    let mut providers = vec![store.source()];
+    if let Some(path) = &config.identities {
+        providers.push(Arc::new(People::open(path.to_path_buf())?));
     }
+    if let Some(path) = config.authorized_keys.file()? {
+        providers.push(Arc::new(AuthorizedKeys::new(path)));
+    }
+    Ok(providers)
 }
 
 /// The services of the node: a new protocol is one line here.
-fn services(ssh: SshConfig, more: Services, audit: Audit) -> Result<Dispatcher, Failure> {
+fn services(
+    ssh: SshConfig,
+    more: Services,
+    audit: Audit,
+    config: &Config,
+) -> Result<Dispatcher, Failure> {
     let mut registry = HandlerRegistry::new();
-    registry.register(SshAdapter::new(ssh), Access::Protocol)?;
+    registry.register(SshAdapter::new(ssh), config.ssh.access.into())?;
     more(&mut registry)?;
-    Ok(Dispatcher::new(registry, Limits::default(), audit))
+    Ok(Dispatcher::new(registry, config.limits.of_node(), audit))
+}
+
+/// What the node shows of itself in a handshake.
+struct Faces {
+    identity: Arc<NodeIdentity>,
+    web: WebCertificates,
+    resets: ResetKey,
 }
 
 /// Puts HTTP in front of the services, and all of it on one port.
 fn listen(
     settings: &Settings,
-    identity: &Arc<NodeIdentity>,
-    certificates: &Certificates,
+    faces: Faces,
     services: &Dispatcher,
     identities: Arc<dyn IdentityProvider>,
     web: Arc<Web>,
-) -> Result<Endpoint, Failure> {
-    let shows_itself = !settings.cover && settings.decoy.is_none();
-    let listener = Listener::bind(settings.listen)?;
-    let http = HttpAdapter::builder(services.clone(), identities.clone(), identity.clone())
+) -> Result<(Endpoint, alknet_http::Live), Failure> {
+    let (config, shows_itself) = (&settings.config, settings.shows_itself());
+    let listener = Listener::bind(config.listen)?;
+    let http = HttpAdapter::builder(services.clone(), identities.clone(), faces.identity.clone())
         .public(web::public(web.clone(), shows_itself))
         .private(web::private(web, shows_itself))
-        .decoy(settings.decoy.clone().unwrap_or_default())
-        .allowed_origins(settings.origins.clone())
-        .cover(settings.cover)
-        .alt_svc(listener.local_addr().port());
-    let dispatcher = services.extend(http.build()?, Access::Public)?;
+        .decoy(settings.decoy())
+        .allowed_origins(settings.origins())
+        .cover(config.cover)
+        .alt_svc(listener.local_addr().port())
+        .build()?;
+    let live = http.live();
+    let dispatcher = services.extend(http, Access::Public)?;
     let config = EndpointConfig {
-        listen: settings.listen,
-        identity: identity.clone(),
-        web: certificates.tls.clone(),
-        hide_services: settings.cover,
+        listen: config.listen,
+        identity: faces.identity,
+        web: faces.web,
+        hide_services: config.cover,
         fallback: Some(Alpn::new(PLAIN_HTTPS)?),
+        resets: Some(faces.resets),
     };
-    Ok(Endpoint::start(listener, &config, dispatcher, identities)?)
+    Ok((Endpoint::start(listener, &config, dispatcher, identities)?, live))
 }

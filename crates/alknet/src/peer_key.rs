@@ -1,11 +1,16 @@
-//! A peer's public key as people give it: an OpenSSH line, a file of one, `ed25519:<hex>`.
+//! A peer's public key as people give it: an OpenSSH line, a file of one, `ed25519:<hex>`,
+//! `x509:<hex>`, or a certificate in PEM.
 
 use std::{fs::File, io, io::Read as _, path::Path};
 
-use alknet_core::{InvalidNodeId, KeyFingerprint};
+use alknet_core::{InvalidFingerprint, InvalidNodeId, KeyFingerprint};
 use russh::keys::{
     Algorithm, PublicKey,
     ssh_key::{self, public::KeyData},
+};
+use rustls_pki_types::{
+    CertificateDer,
+    pem::{self, PemObject as _},
 };
 
 /// The longest text of one key: an RSA key of 16384 bits takes 2800 characters.
@@ -20,7 +25,8 @@ const MIN_RSA_BITS: u32 = 2048;
 pub(crate) struct PeerKey {
     /// What it is found by.
     pub(crate) fingerprint: KeyFingerprint,
-    /// Its algorithm: `ed25519` for a node's key, else the name in OpenSSH's format.
+    /// Its algorithm: `ed25519` for a node's key, `x509` for a certificate, else the name in
+    /// OpenSSH's format.
     pub(crate) kind: String,
     /// Where it comes from, in the owner's words.
     pub(crate) comment: String,
@@ -33,11 +39,26 @@ pub(crate) struct PeerKey {
 #[non_exhaustive]
 pub(crate) enum InvalidKey {
     /// Neither form fits.
-    #[error("this is neither an OpenSSH public key nor \"ed25519:\" and 64 hexadecimal digits")]
+    #[error(
+        "this is neither an OpenSSH public key, nor a certificate in PEM, nor \"ed25519:\" or \
+         \"x509:\" and 64 hexadecimal digits"
+    )]
     Format(#[source] ssh_key::Error),
     /// It begins like a node's key.
     #[error(transparent)]
     NodeId(#[from] InvalidNodeId),
+    /// It begins like the fingerprint of a certificate.
+    #[error("a certificate is written as \"x509:\" and the 64 hexadecimal digits of its SHA-256")]
+    Fingerprint(#[from] InvalidFingerprint),
+    /// It begins like a certificate.
+    #[error("this is no certificate in PEM")]
+    Pem(#[from] pem::Error),
+    /// What the PEM holds.
+    #[error("this is no X.509 certificate")]
+    Certificate,
+    /// Only OpenSSH's keys sign OpenSSH's certificates.
+    #[error("an authority needs an OpenSSH public key")]
+    NoAuthority,
     /// Longer than any key.
     #[error("the text is too long for a public key")]
     TooLong,
@@ -79,13 +100,17 @@ impl PeerKey {
         if text.len() > MAX_TEXT {
             return Err(InvalidKey::TooLong);
         }
+        if text.starts_with("-----BEGIN CERTIFICATE-----") {
+            return Self::of_certificate(text);
+        }
         if text.starts_with("-----BEGIN") {
             return Err(InvalidKey::Private);
         }
+        if text.starts_with("x509:") {
+            return Ok(Self::bare(text.parse()?, "x509"));
+        }
         if text.starts_with("ed25519:") {
-            let fingerprint = KeyFingerprint::Ed25519(text.parse()?);
-            let (kind, comment) = ("ed25519".into(), String::new());
-            return Ok(Self { fingerprint, kind, comment, openssh: None });
+            return Ok(Self::bare(KeyFingerprint::Ed25519(text.parse()?), "ed25519"));
         }
         let key = PublicKey::from_openssh(text).map_err(InvalidKey::Format)?;
         supported(&key)?;
@@ -98,6 +123,30 @@ impl PeerKey {
                 PublicKey::from(key.key_data().clone()).to_openssh().map_err(InvalidKey::Format)?,
             ),
         })
+    }
+
+    /// The key of an authority, from a command-line argument.
+    pub(crate) fn authority_from_argument(argument: &str) -> Result<Self, InvalidKey> {
+        Self::from_argument(argument)?.into_authority()
+    }
+
+    /// It as the key of an authority.
+    pub(crate) fn into_authority(self) -> Result<Self, InvalidKey> {
+        if self.openssh.is_some() { Ok(self) } else { Err(InvalidKey::NoAuthority) }
+    }
+
+    /// What a handshake knows a certificate by. Of a chain, the first counts.
+    fn of_certificate(text: &str) -> Result<Self, InvalidKey> {
+        let certificate = CertificateDer::from_pem_slice(text.as_bytes())?;
+        let fingerprint = KeyFingerprint::of_client_certificate(&certificate);
+        let fingerprint = fingerprint.ok_or(InvalidKey::Certificate)?;
+        let kind =
+            if matches!(fingerprint, KeyFingerprint::Ed25519(_)) { "ed25519" } else { "x509" };
+        Ok(Self::bare(fingerprint, kind))
+    }
+
+    fn bare(fingerprint: KeyFingerprint, kind: &str) -> Self {
+        Self { fingerprint, kind: kind.into(), comment: String::new(), openssh: None }
     }
 }
 

@@ -1,69 +1,144 @@
-//! Peers, their keys, tokens and tickets, in SQLite.
+//! Whom the node knows: peers, their keys and authorities, tokens, sessions and tickets.
 //!
-//! The command line and a running node share the file: what one changes holds for the next
-//! look-up of the other. Secrets are kept as hashes. All SQL of the program is in this
-//! module, and but for the opening it is portable.
+//! The rest of the program holds a [`Store`], behind which is an [`IdentityStore`]: SQLite
+//! in the state folder. All SQL of the program is below [`sqlite`], and but for the opening
+//! and the watching it is portable.
+//!
+//! The command line and a running node share the database: what one changes holds for the
+//! next look-up of the other, and [`IdentityProvider::version`] tells when live sessions have to
+//! be looked at again. Secrets are kept as hashes.
 //!
 //! Changes that somebody was told of (a peer, a token) are on the disk when the call
 //! returns. Tickets and the times of last use survive the end of the process, not a loss of
 //! power.
 
-mod peers;
-mod provider;
-mod schema;
-mod signin;
-mod tickets;
-mod tokens;
+mod model;
+pub(crate) mod sqlite;
 
 use std::{
+    ops::Deref,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use alknet_core::{Scopes, Secret};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use sqlx::{
-    SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+use alknet_core::{
+    Alpn, BoxFuture, Identity, IdentityProvider, KeyFingerprint, ProviderError, Secret,
+    TicketRefusal,
 };
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
+pub(crate) use self::model::{
+    Added, Authority, NewToken, Peer, PeerChange, PeerError, Revocation, Revoked, SignIn,
+    SignInRefusal, StoredAuthority, Token, TokenError,
+};
 use crate::{
     home::{Home, HomeError},
     keys::KeyError,
 };
 
-pub(crate) use self::{
-    peers::{Added, Peer, PeerError},
-    tokens::{NewToken, Token, TokenError},
-};
-
-/// The name of the database in the state folder.
-const FILE: &str = "node.db";
-/// How long a writer waits for another one.
-const BUSY: Duration = Duration::from_secs(10);
 /// The identity of whoever has the state folder.
 pub(crate) const OWNER: &str = "owner";
 /// What every bearer token of ours begins with, so that secret scanners find them.
 pub(crate) const TOKEN_PREFIX: &str = "alk_";
 
-/// The database. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Store {
-    /// Its writes survive the end of the process.
-    pool: SqlitePool,
-    /// Its writes survive a loss of power.
-    durable: SqlitePool,
+/// What a store answers, sooner or later.
+pub(crate) type Answer<'a, T, E = StoreError> = BoxFuture<'a, Result<T, E>>;
+
+/// One of the identity providers of a node.
+pub(crate) trait Source: IdentityProvider {
+    /// Uses up a ticket and gives the identity as it was when the ticket was issued, of
+    /// whichever provider. Whether its credential still holds is for the caller to ask.
+    fn take_ticket<'a>(
+        &'a self,
+        _ticket: &'a Secret,
+        _alpn: &'a Alpn,
+    ) -> BoxFuture<'a, Result<Result<Identity, TicketRefusal>, ProviderError>> {
+        Box::pin(async { Ok(Err(TicketRefusal::Unknown)) })
+    }
 }
 
-/// The database failed.
+/// A store of identities with everything that manages it.
+pub(crate) trait IdentityStore: Source {
+    /// Every peer, by name.
+    fn peers(&self) -> Answer<'_, Vec<Peer>>;
+
+    /// The peer of this name or id.
+    fn peer<'a>(&'a self, name: &'a str) -> Answer<'a, Option<Peer>>;
+
+    /// Adds a peer, or keys and authorities to one that is there.
+    fn add_peer<'a>(
+        &'a self,
+        name: &'a str,
+        change: PeerChange<'a>,
+    ) -> Answer<'a, Added, PeerError>;
+
+    /// Adds a key to somebody who is known, with what they may do at this moment. Tells
+    /// whether it is new.
+    fn add_key_to_identity<'a>(
+        &'a self,
+        identity: &'a Identity,
+        key: &'a crate::peer_key::PeerKey,
+    ) -> Answer<'a, bool, PeerError>;
+
+    /// Removes a peer with its keys, authorities and tokens.
+    fn remove_peer<'a>(&'a self, name: &'a str) -> Answer<'a, (), PeerError>;
+
+    /// Removes one key of a peer.
+    fn remove_key<'a>(
+        &'a self,
+        name: &'a str,
+        key: &'a KeyFingerprint,
+    ) -> Answer<'a, (), PeerError>;
+
+    /// Ends the trust of a peer in an authority: for one principal, or for all of its.
+    fn remove_authority<'a>(
+        &'a self,
+        name: &'a str,
+        authority: &'a KeyFingerprint,
+        principal: Option<&'a str>,
+    ) -> Answer<'a, (), PeerError>;
+
+    /// The tokens and sessions that are not over, the oldest first.
+    fn tokens(&self) -> Answer<'_, Vec<Token>>;
+
+    /// The tokens that have expired, and the tokens and sessions that were revoked, as far
+    /// back as the store remembers; the oldest first.
+    fn ended_tokens(&self) -> Answer<'_, Vec<Token>>;
+
+    /// Makes a token. The secret is returned this once: the store keeps its hash.
+    fn create_token<'a>(&'a self, new: NewToken<'a>) -> Answer<'a, (Secret, Token), TokenError>;
+
+    /// Ends a token or a session at once.
+    fn revoke<'a>(&'a self, id: &'a str) -> Answer<'a, (), TokenError>;
+
+    /// When the peer, the key, the authority, the token or the session of this name or id
+    /// was revoked last, if the store remembers it.
+    fn revocation<'a>(&'a self, of: &'a str) -> Answer<'a, Option<Revocation>>;
+
+    /// Makes the secret of a link that signs in as the owner: once, for 15 minutes.
+    fn create_signin(&self) -> Answer<'_, Secret>;
+
+    /// Uses up the secret of a link and begins a session: the second try is refused, even
+    /// at the same moment.
+    fn signin<'a>(&'a self, link: &'a Secret) -> Answer<'a, Result<SignIn, SignInRefusal>>;
+
+    /// Ends a session. A secret that is none is no error.
+    fn signout<'a>(&'a self, session: &'a Secret) -> Answer<'a, ()>;
+
+    /// Ends the connections, so that the files are tidy. Without it nothing is lost.
+    fn close(&self) -> BoxFuture<'_, ()>;
+}
+
+/// The store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum StoreError {
     /// The state folder failed.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// SQLite failed.
+    /// The database failed.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
     /// It could not be opened.
@@ -84,9 +159,6 @@ pub(crate) enum StoreError {
     /// Somebody asks for tickets faster than they can be used.
     #[error("there are too many open tickets of this identity")]
     TooManyTickets,
-    /// An identity of another provider, of which nothing is kept here.
-    #[error("the identity is not in the database")]
-    UnknownIdentity,
 }
 
 impl StoreError {
@@ -100,39 +172,56 @@ impl StoreError {
     }
 }
 
+/// The store of a state folder. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Store(Arc<dyn IdentityStore>);
+
 impl Store {
-    /// Opens the database of a state folder; makes it and brings it up to date if need be.
+    /// Opens it; makes it and brings it up to date if need be.
     pub(crate) async fn open(home: &Home) -> Result<Self, StoreError> {
-        let path = home.path(FILE);
-        // SQLite gives its other files the mode of this one.
-        home.create(FILE, b"")?;
-        let options = SqliteConnectOptions::new()
-            .filename(&path)
-            .foreign_keys(true)
-            .busy_timeout(BUSY)
-            .journal_mode(SqliteJournalMode::Wal);
-        let store = Self {
-            pool: pool(4, options.clone().synchronous(SqliteSynchronous::Normal)),
-            durable: pool(1, options.synchronous(SqliteSynchronous::Full)),
-        };
-        // Two processes that make the tables or switch the journal get in each other's way
-        // where SQLite's own waiting does not help.
-        let _lock = home.lock(FILE)?;
-        match schema::migrate(&store.durable).await {
-            Err(StoreError::Database(source)) => Err(StoreError::Open { path, source }),
-            done => done.map(|()| store),
-        }
+        Ok(Self(Arc::new(sqlite::Sqlite::open(home).await?)))
     }
 
-    /// Ends the connections, so that the files are tidy. Without it nothing is lost.
-    pub(crate) async fn close(&self) {
-        self.durable.close().await;
-        self.pool.close().await;
+    /// It as a provider of identities.
+    pub(crate) fn source(&self) -> Arc<dyn Source> {
+        self.0.clone()
     }
 }
 
-fn pool(size: u32, options: SqliteConnectOptions) -> SqlitePool {
-    SqlitePoolOptions::new().max_connections(size).acquire_timeout(BUSY).connect_lazy_with(options)
+impl Deref for Store {
+    type Target = dyn IdentityStore;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+/// Whom a ticket admits, given whom its credential stands for now: a ticket ends with what
+/// it was issued to, and grants no more than that does.
+pub(crate) fn redeemed(
+    issued: &Identity,
+    now: Option<Identity>,
+) -> Result<Identity, TicketRefusal> {
+    match now {
+        Some(now) if now.id == issued.id => {
+            let scopes = issued.scopes.common(&now.scopes);
+            Ok(Identity { scopes, ..now })
+        }
+        _ => Err(TicketRefusal::Revoked),
+    }
+}
+
+/// A new token of 256 random bits, which no store knows.
+pub(crate) fn fresh_token() -> Result<Secret, KeyError> {
+    fresh(TOKEN_PREFIX)
+}
+
+/// A secret of 256 random bits, in base64url after the prefix.
+fn fresh(prefix: &str) -> Result<Secret, KeyError> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes).map_err(|_| KeyError::Crypto)?;
+    let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes));
+    Ok(Secret::new([prefix, &text].concat()))
 }
 
 /// Seconds since 1970.
@@ -141,40 +230,15 @@ pub(crate) fn now() -> i64 {
     i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// The moment so many seconds after the start of 1970.
+fn moment(seconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+}
+
 /// When something ends that lasts so long from now.
 fn after(lifetime: Duration) -> i64 {
     now().saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// A secret of 256 random bits, in base64url after the prefix.
-fn fresh(prefix: &str) -> Result<Secret, StoreError> {
-    let mut bytes = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *bytes).map_err(|_| KeyError::Crypto)?;
-    let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes));
-    Ok(Secret::new([prefix, &text].concat()))
-}
-
-/// An id of 48 random bits.
-fn fresh_id() -> Result<String, StoreError> {
-    let mut bytes = [0; 6];
-    getrandom::fill(&mut bytes).map_err(|_| KeyError::Crypto)?;
-    Ok(hex::encode(bytes))
-}
-
-/// What the store keeps of a secret.
-fn hash(secret: &Secret) -> String {
-    hex::encode(secret.hash())
-}
-
-fn scopes(text: &str) -> Scopes {
-    text.split(',').collect()
-}
-
-/// What both grant.
-fn common(a: &Scopes, b: &Scopes) -> Scopes {
-    let in_b = a.iter().filter(|scope| b.allow(scope));
-    in_b.chain(b.iter().filter(|scope| a.allow(scope))).collect()
-}
-
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -1,6 +1,7 @@
 //! What the node shows a browser: signing in, the session, and the web client.
 
 mod app;
+pub(crate) mod metrics;
 mod session;
 
 use std::sync::Arc;
@@ -52,7 +53,8 @@ pub(crate) fn private(web: Arc<Web>, shows_itself: bool) -> Router {
         .route("/alknet/session", get(session::show))
         .route("/alknet/keys", post(session::add_key))
         .route("/alknet/signout", post(session::sign_out))
-        .with_state(web);
+        .with_state(web)
+        .route("/alknet/metrics", get(metrics::show));
     if shows_itself { router } else { router.merge(app::routes()) }
 }
 

@@ -1,6 +1,6 @@
 import type { Bytes } from "./bytes";
 import type { SshKey } from "./key";
-import type { Line } from "./line/line";
+import { type Line, REVOKED } from "./line/line";
 import type { NodeId } from "./node";
 import { Problem, sentence, textOf } from "./problem";
 import type { Screen } from "./screen";
@@ -12,6 +12,9 @@ import init, {
   type SshError,
 } from "./wasm/alknet_wasm";
 import module from "./wasm/alknet_wasm.opt.wasm?url";
+
+/** How long the end of the connection may take to show after that of the session. */
+const CODE_MS = 1_000;
 
 /** Who logs in where. */
 export interface Login {
@@ -88,13 +91,21 @@ export class Session {
     const lost = exit.code === undefined && exit.signal === undefined;
     if (!lost) await this.#ssh.disconnect();
     const { message } = await this.#ssh.closed;
+    const code = await within(CODE_MS, this.#line.closed);
     this.#line.close();
     if (exit.signal !== undefined) return `The shell was ended by signal ${exit.signal}.`;
     if (exit.code !== undefined) return `The shell exited with code ${exit.code}.`;
+    if (code === REVOKED) return "The node has withdrawn this browser's access.";
     return sentence(
       message === "" ? "the connection was lost" : `the connection was lost: ${message}`,
     );
   }
+}
+
+/** What a promise gives, unless it takes too long. */
+function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+  const late = new Promise<undefined>((resolve) => setTimeout(() => resolve(undefined), ms));
+  return Promise.race([promise, late]);
 }
 
 async function logIn(line: Line, { node, user, key }: Login): Promise<Ssh> {

@@ -58,6 +58,16 @@ pub(super) fn markdown(all: &[Samples], machine: &str) -> String {
     text
 }
 
+/// The section about looking people up, around the table that the benchmark prints.
+pub(super) fn identities(table: &str) -> String {
+    format!(
+        "\n## Looking people up\n\n\
+         In the SQLite store of a state folder, one after the other, with the way into the \
+         database's own thread and back. {}\n",
+        table.trim()
+    )
+}
+
 fn table(text: &mut String, all: &[Samples]) {
     text.push_str(
         "| way | from the server, MB/s | to the server, MB/s | login, ms |\n|---|---|---|---|\n",

@@ -28,6 +28,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         web: WebCertificates::new(certificate.current()?),
         hide_services: false,
         fallback: None,
+        resets: None,
     };
     let dispatcher = Dispatcher::new(registry, Limits::default(), Audit::to_log());
     let endpoint = Endpoint::bind(&config, dispatcher, Arc::new(Identities::new()))?;

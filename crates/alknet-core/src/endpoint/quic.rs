@@ -1,17 +1,20 @@
 //! QUIC.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use aws_lc_rs::hmac;
 use quinn::{
     IdleTimeout, Incoming, ServerConfig, TransportConfig, VarInt, crypto::rustls::HandshakeData,
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use rustls::pki_types::CertificateDer;
 use tokio_util::task::TaskTracker;
 
 use super::Shared;
 use crate::{
     Alpn, Connection, Limits, TransportKind,
-    tls::{Lazy, peer_id},
+    addresses::Verdict,
+    tls::{Lazy, fingerprint},
     transport::quic::{Quic, canonical},
 };
 
@@ -45,6 +48,43 @@ pub(crate) fn transport(idle_timeout: Duration, streams: u32) -> TransportConfig
     transport
 }
 
+/// The secret behind stateless resets (RFC 9000, section 10.3): a node that has it from its
+/// predecessor can tell that one's clients that their connections are no more.
+#[derive(Clone)]
+pub struct ResetKey {
+    tokens: Arc<hmac::Key>,
+    /// Tells connection ids of ours from noise; no secret depends on it.
+    connection_ids: u64,
+}
+
+impl ResetKey {
+    /// From 32 secret bytes that stay the same when the node starts anew.
+    pub fn new(seed: &[u8; 32]) -> Self {
+        let seed = hmac::Key::new(hmac::HMAC_SHA256, seed);
+        let tokens = hmac::sign(&seed, b"alknet v1 quic stateless resets");
+        let ids = hmac::sign(&seed, b"alknet v1 quic connection ids");
+        let ids = ids.as_ref().first_chunk().copied().unwrap_or_default();
+        Self {
+            tokens: Arc::new(hmac::Key::new(hmac::HMAC_SHA256, tokens.as_ref())),
+            connection_ids: u64::from_be_bytes(ids),
+        }
+    }
+}
+
+impl fmt::Debug for ResetKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ResetKey(…)")
+    }
+}
+
+pub(super) fn endpoint_config(resets: Option<&ResetKey>) -> quinn::EndpointConfig {
+    let Some(resets) = resets else { return quinn::EndpointConfig::default() };
+    let mut config = quinn::EndpointConfig::new(resets.tokens.clone());
+    let key = resets.connection_ids;
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
+    config
+}
+
 pub(super) fn server_config(tls: Lazy, limits: &Limits) -> ServerConfig {
     let mut config = ServerConfig::with_crypto(Arc::new(tls));
     config.transport_config(Arc::new(transport(limits.idle_timeout, limits.streams)));
@@ -61,15 +101,23 @@ pub(super) async fn accept_loop(
     while let Some(Some(incoming)) = shared.stop.run_until_cancelled(endpoint.accept()).await {
         // Beside those in a handshake, connections that were closed at once cost memory
         // until they have drained.
+        let (address, proven) =
+            (incoming.remote_address().ip(), incoming.remote_address_validated());
         let idle = endpoint.open_connections().saturating_sub(shared.dispatcher.session_count());
         if idle >= shared.dispatcher.limits().handshakes {
             // A client that means it sends its first packet again.
             incoming.ignore();
-        } else if incoming.may_retry() && idle >= RETRY_ABOVE {
+            continue;
+        }
+        if incoming.may_retry() && idle >= RETRY_ABOVE {
             // Fails only for a client that may not retry.
             let _ = incoming.retry();
-        } else {
-            tasks.spawn(connection(shared.clone(), incoming));
+            continue;
+        }
+        match shared.newcomer(address, proven, TransportKind::Quic) {
+            Verdict::Welcome => drop(tasks.spawn(connection(shared.clone(), incoming))),
+            Verdict::Prove if incoming.may_retry() => drop(incoming.retry()),
+            Verdict::Prove | Verdict::TooMany | Verdict::Banned => incoming.refuse(),
         }
     }
 }
@@ -93,7 +141,7 @@ async fn connection(shared: Arc<Shared>, incoming: Incoming) {
     let certificates = connection
         .peer_identity()
         .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
-    let key = certificates.and_then(|chain| peer_id(chain.first()?).ok());
+    let key = certificates.and_then(|chain| fingerprint(chain.first()?).ok());
     let connection = Connection::new(Quic::accepted(connection));
     shared.dispatch(connection, alpn, TransportKind::Quic, key).await;
 }

@@ -10,7 +10,8 @@ use tokio_util::task::TaskTracker;
 use super::Shared;
 use crate::{
     Alpn, Connection, TransportKind,
-    tls::peer_id,
+    addresses::Verdict,
+    tls::fingerprint,
     transport::{quic::canonical, tls},
 };
 
@@ -21,7 +22,11 @@ pub(super) async fn accept_loop(shared: Arc<Shared>, listener: TcpListener, task
     while let Some(accepted) = shared.stop.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((stream, remote)) => {
-                drop(tasks.spawn(connection(shared.clone(), stream, canonical(remote))));
+                let remote = canonical(remote);
+                // Who completed TCP's handshake has the address; a refusal is its end.
+                if shared.newcomer(remote.ip(), true, TransportKind::Tls) == Verdict::Welcome {
+                    drop(tasks.spawn(connection(shared.clone(), stream, remote)));
+                }
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
@@ -60,7 +65,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) 
         .and_then(|name| Alpn::from_wire(name).ok())
         .or_else(|| shared.fallback.clone());
     let Some(alpn) = alpn else { return tracing::debug!(%remote, "no ALPN negotiated") };
-    let key = session.peer_certificates().and_then(|chain| peer_id(chain.first()?).ok());
+    let key = session.peer_certificates().and_then(|chain| fingerprint(chain.first()?).ok());
     let connection = Connection::new(tls::accepted(stream, remote));
     shared.dispatch(connection, alpn, TransportKind::Tls, key).await;
 }

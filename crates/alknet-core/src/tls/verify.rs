@@ -12,7 +12,7 @@ use rustls::{
 };
 
 use super::{IdentityError, NodeIdentity, select::provider};
-use crate::{Alpn, NodeId};
+use crate::{Alpn, KeyFingerprint, NodeId};
 
 /// The DER encoding of an Ed25519 SubjectPublicKeyInfo up to the key (RFC 8410).
 const ED25519_SPKI: [u8; 12] =
@@ -57,8 +57,26 @@ pub(crate) fn peer_id(certificate: &CertificateDer<'_>) -> Result<NodeId, Error>
     key.map(NodeId::from_bytes).ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))
 }
 
-/// Lets any Ed25519 key in and none without a signature over the handshake. Whether the
-/// key may do anything is decided later, by the `Dispatcher`.
+/// What a client's certificate is known by: its key if that is Ed25519, else the certificate.
+pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> Result<KeyFingerprint, Error> {
+    match peer_id(certificate) {
+        Ok(id) => Ok(KeyFingerprint::Ed25519(id)),
+        Err(_) => webpki::EndEntityCert::try_from(certificate)
+            .map(|_| KeyFingerprint::of_certificate(certificate))
+            .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding)),
+    }
+}
+
+impl KeyFingerprint {
+    /// What a handshake knows a client with this X.509 certificate (in DER) by: its key if
+    /// that is Ed25519, else the certificate. `None`: no handshake takes it.
+    pub fn of_client_certificate(der: &[u8]) -> Option<Self> {
+        fingerprint(&CertificateDer::from(der)).ok()
+    }
+}
+
+/// Lets any key in and none without a signature over the handshake. Whether the key may do
+/// anything is decided later, by the `Dispatcher`.
 #[derive(Debug)]
 pub(super) struct AnyClientKey(pub(super) Arc<CryptoProvider>);
 
@@ -77,7 +95,7 @@ impl ClientCertVerifier for AnyClientKey {
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        peer_id(end_entity).map(|_| ClientCertVerified::assertion())
+        fingerprint(end_entity).map(|_| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -104,7 +122,7 @@ impl ClientCertVerifier for AnyClientKey {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ED25519]
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -5,15 +5,20 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use aws_lc_rs::{
+    agreement, hkdf,
+    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair},
+};
 use rcgen::{CertificateParams, DnType, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::{
     crypto::aws_lc_rs::sign::any_supported_type,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
 use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
+use zeroize::Zeroizing;
 
 /// How long a self-signed certificate is valid, the margin for a wrong clock included.
 /// `serverCertificateHashes` (W3C WebTransport, section 6.9) takes no more than 14 days.
@@ -39,9 +44,12 @@ pub enum WebCertificateError {
     /// The PEM text has no certificate.
     #[error("the PEM file has no certificate")]
     Empty,
-    /// A stored pair has a malformed header.
-    #[error("the stored certificates are damaged")]
+    /// A stored pair is malformed, or was made from another seed.
+    #[error("the stored certificates are damaged or of another node")]
     Damaged,
+    /// The cryptographic library failed.
+    #[error("the cryptographic library failed")]
+    Crypto,
 }
 
 /// A certificate chain with its key, ready for TLS.
@@ -57,8 +65,14 @@ impl WebCertificate {
         if chain.is_empty() {
             return Err(WebCertificateError::Empty);
         }
-        let key = any_supported_type(&PrivateKeyDer::from_pem_slice(key)?)?;
-        let certified = CertifiedKey::new(chain, key);
+        Self::new(chain, &PrivateKeyDer::from_pem_slice(key)?)
+    }
+
+    fn new(
+        chain: Vec<CertificateDer<'static>>,
+        key: &PrivateKeyDer<'_>,
+    ) -> Result<Self, WebCertificateError> {
+        let certified = CertifiedKey::new(chain, any_supported_type(key)?);
         certified.keys_match()?;
         Ok(Self(Arc::new(certified)))
     }
@@ -105,25 +119,40 @@ impl ResolvesServerCert for WebCertificates {
 
 /// A present and a next self-signed P-256 certificate. The next one exists from the start,
 /// so that a client that was told both hashes lives through a rotation.
+///
+/// Every key comes from one seed by the number of the day on which its certificate is taken
+/// into use, so that what is stored holds no private key.
 #[derive(Clone)]
 pub struct SelfSigned {
     current: Pem,
     next: Pem,
+    seed: Zeroizing<[u8; 32]>,
 }
 
 #[derive(Clone)]
 struct Pem {
     certificate: String,
-    key: zeroize::Zeroizing<String>,
     not_before: OffsetDateTime,
 }
 
 impl SelfSigned {
-    /// A fresh pair for these host names and addresses, the present one valid from `now`.
+    /// A fresh pair for these host names and addresses, the present one valid from `now`,
+    /// with keys that nobody can make again.
     pub fn generate(names: &[String], now: OffsetDateTime) -> Result<Self, WebCertificateError> {
-        let current = Pem::generate(names, now)?;
-        let next = Pem::generate(names, current.retires())?;
-        Ok(Self { current, next })
+        let mut seed = Zeroizing::new([0; 32]);
+        aws_lc_rs::rand::fill(&mut *seed).map_err(|_| WebCertificateError::Crypto)?;
+        Self::from_seed(&seed, names, now)
+    }
+
+    /// A fresh pair whose keys come from `seed`: 32 uniformly random bytes.
+    pub fn from_seed(
+        seed: &[u8; 32],
+        names: &[String],
+        now: OffsetDateTime,
+    ) -> Result<Self, WebCertificateError> {
+        let current = Pem::generate(seed, names, now)?;
+        let next = Pem::generate(seed, names, current.retires())?;
+        Ok(Self { current, next, seed: Zeroizing::new(*seed) })
     }
 
     /// When the next certificate takes over.
@@ -142,39 +171,42 @@ impl SelfSigned {
             return Ok(self.clone());
         }
         if now < self.next.retires() {
-            let next = Pem::generate(names, self.next.retires())?;
-            return Ok(Self { current: self.next.clone(), next });
+            let next = Pem::generate(&self.seed, names, self.next.retires())?;
+            return Ok(Self { current: self.next.clone(), next, seed: self.seed.clone() });
         }
-        Self::generate(names, now)
+        Self::from_seed(&self.seed, names, now)
     }
 
     /// The certificate to use now.
     pub fn current(&self) -> Result<WebCertificate, WebCertificateError> {
-        self.current.load()
+        self.current.load(&self.seed)
     }
 
     /// Hash and end of validity of the present and of the next certificate.
     pub fn published(&self) -> Result<[([u8; 32], OffsetDateTime); 2], WebCertificateError> {
-        let of = |pem: &Pem| Ok::<_, WebCertificateError>((pem.load()?.sha256(), pem.not_after()));
+        let of = |pem: &Pem| {
+            Ok::<_, WebCertificateError>((pem.load(&self.seed)?.sha256(), pem.not_after()))
+        };
         Ok([of(&self.current)?, of(&self.next)?])
     }
 
-    /// As text for the state folder. It holds private keys.
-    pub fn to_text(&self) -> zeroize::Zeroizing<String> {
-        let mut text = zeroize::Zeroizing::new(String::new());
-        for pem in [&self.current, &self.next] {
-            text.push_str(&format!("not-before {}\n", pem.not_before.unix_timestamp()));
-            text.push_str(&pem.key);
-            text.push_str(&pem.certificate);
-        }
-        text
+    /// As text for the state folder. It holds no private keys.
+    pub fn to_text(&self) -> String {
+        [&self.current, &self.next]
+            .map(|pem| {
+                format!("not-before {}\n{}", pem.not_before.unix_timestamp(), pem.certificate)
+            })
+            .concat()
     }
 
-    /// From the text of [`to_text`](Self::to_text).
-    pub fn from_text(text: &str) -> Result<Self, WebCertificateError> {
-        let mut parts = text.split("not-before ").skip(1).map(Pem::parse);
+    /// From the text of [`to_text`](Self::to_text) and the seed of its keys; a pair of
+    /// another seed is an error.
+    pub fn from_text(text: &str, seed: &[u8; 32]) -> Result<Self, WebCertificateError> {
+        let mut parts = text.split("not-before ").skip(1).map(|part| Pem::parse(part, seed));
         match (parts.next(), parts.next(), parts.next()) {
-            (Some(current), Some(next), None) => Ok(Self { current: current?, next: next? }),
+            (Some(current), Some(next), None) => {
+                Ok(Self { current: current?, next: next?, seed: Zeroizing::new(*seed) })
+            }
             _ => Err(WebCertificateError::Damaged),
         }
     }
@@ -188,35 +220,50 @@ impl fmt::Debug for SelfSigned {
 
 impl Pem {
     fn generate(
+        seed: &[u8; 32],
         names: &[String],
         in_use_from: OffsetDateTime,
     ) -> Result<Self, WebCertificateError> {
         let not_before = (in_use_from - CLOCK_MARGIN).replace_nanosecond(0).unwrap_or(in_use_from);
-        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let mut pem = Self { certificate: String::new(), not_before };
+        let key = pem.key(seed)?;
+        let key = PrivatePkcs8KeyDer::from(key.as_slice());
+        let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new(names.to_vec())?;
         params.not_before = not_before;
         params.not_after = not_before + VALIDITY;
         params
             .distinguished_name
             .push(DnType::CommonName, names.first().map_or("localhost", String::as_str));
-        let certificate = params.self_signed(&key)?.pem();
-        Ok(Self { certificate, key: key.serialize_pem().into(), not_before })
-    }
-
-    fn parse(part: &str) -> Result<Self, WebCertificateError> {
-        let (seconds, pems) = part.split_once('\n').ok_or(WebCertificateError::Damaged)?;
-        let seconds = seconds.parse().map_err(|_| WebCertificateError::Damaged)?;
-        let not_before = OffsetDateTime::from_unix_timestamp(seconds)
-            .map_err(|_| WebCertificateError::Damaged)?;
-        let at = pems.find("-----BEGIN CERTIFICATE").ok_or(WebCertificateError::Damaged)?;
-        let (key, certificate) = pems.split_at(at);
-        let pem = Self { certificate: certificate.into(), key: key.to_owned().into(), not_before };
-        pem.load()?;
+        pem.certificate = params.self_signed(&key)?.pem();
         Ok(pem)
     }
 
-    fn load(&self) -> Result<WebCertificate, WebCertificateError> {
-        WebCertificate::from_pem(self.certificate.as_bytes(), self.key.as_bytes())
+    fn parse(part: &str, seed: &[u8; 32]) -> Result<Self, WebCertificateError> {
+        let (seconds, certificate) = part.split_once('\n').ok_or(WebCertificateError::Damaged)?;
+        let seconds = seconds.parse().map_err(|_| WebCertificateError::Damaged)?;
+        let not_before = OffsetDateTime::from_unix_timestamp(seconds)
+            .map_err(|_| WebCertificateError::Damaged)?;
+        let pem = Self { certificate: certificate.into(), not_before };
+        pem.load(seed)?;
+        Ok(pem)
+    }
+
+    fn load(&self, seed: &[u8; 32]) -> Result<WebCertificate, WebCertificateError> {
+        let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes())
+            .collect::<Result<Vec<_>, _>>()?;
+        if chain.len() != 1 {
+            return Err(WebCertificateError::Damaged);
+        }
+        let key = self.key(seed)?;
+        WebCertificate::new(chain, &PrivatePkcs8KeyDer::from(key.as_slice()).into())
+            .map_err(|_| WebCertificateError::Damaged)
+    }
+
+    /// The private key as PKCS#8, by the day on which the certificate is taken into use.
+    fn key(&self, seed: &[u8; 32]) -> Result<Zeroizing<Vec<u8>>, WebCertificateError> {
+        let day = (self.not_before + CLOCK_MARGIN).unix_timestamp().div_euclid(24 * 60 * 60);
+        p256_key(seed, day)
     }
 
     fn retires(&self) -> OffsetDateTime {
@@ -226,6 +273,34 @@ impl Pem {
     fn not_after(&self) -> OffsetDateTime {
         self.not_before + VALIDITY
     }
+}
+
+/// The P-256 key with a number, as PKCS#8: the first of HKDF-SHA256(seed, no salt, info
+/// "alknet v1 web certificate p256" ‖ number (8 bytes) ‖ attempt (1)) that is a private key.
+/// That is the generation by testing candidates of FIPS 186-5, appendix A.2.2; one attempt
+/// in 2^32 fails.
+fn p256_key(seed: &[u8; 32], number: i64) -> Result<Zeroizing<Vec<u8>>, WebCertificateError> {
+    let keys = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(seed);
+    for attempt in 0..=u8::MAX {
+        let info = [&b"alknet v1 web certificate p256"[..], &number.to_be_bytes(), &[attempt]];
+        let mut candidate = Zeroizing::new([0; 32]);
+        keys.expand(&info, hkdf::HKDF_SHA256)
+            .and_then(|key| key.fill(&mut *candidate))
+            .map_err(|_| WebCertificateError::Crypto)?;
+        if let Some(key) = p256_of_scalar(&candidate) {
+            return Ok(key);
+        }
+    }
+    Err(WebCertificateError::Crypto)
+}
+
+/// `None` if the number is zero or not below the order of the group.
+fn p256_of_scalar(scalar: &[u8; 32]) -> Option<Zeroizing<Vec<u8>>> {
+    let private = agreement::PrivateKey::from_private_key(&agreement::ECDH_P256, scalar).ok()?;
+    let public = private.compute_public_key().ok()?;
+    let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
+    let pair = EcdsaKeyPair::from_private_key_and_public_key(algorithm, scalar, public.as_ref());
+    Some(Zeroizing::new(pair.ok()?.to_pkcs8v1().ok()?.as_ref().to_vec()))
 }
 
 #[cfg(test)]
@@ -273,23 +348,50 @@ mod tests {
     }
 
     #[test]
-    fn the_stored_text_round_trips_and_damage_is_an_error() {
-        let pair = SelfSigned::generate(&names(), start()).unwrap();
+    fn the_stored_text_round_trips_without_keys_and_damage_is_an_error() {
+        let pair = SelfSigned::from_seed(&[7; 32], &names(), start()).unwrap();
         let text = pair.to_text();
-        assert_eq!(
-            SelfSigned::from_text(&text).unwrap().published().unwrap(),
-            pair.published().unwrap()
-        );
-        assert!(SelfSigned::from_text(&text[..text.len() / 2]).is_err());
-        assert!(SelfSigned::from_text("").is_err());
-        assert!(!format!("{pair:?}").contains("PRIVATE"));
+        assert!(!text.contains("PRIVATE"), "{text}");
+        let read = SelfSigned::from_text(&text, &[7; 32]).unwrap();
+        assert_eq!(read.published().unwrap(), pair.published().unwrap());
+        assert_eq!(read.current().unwrap().sha256(), pair.current().unwrap().sha256());
+        assert!(SelfSigned::from_text(&text, &[8; 32]).is_err());
+        assert!(SelfSigned::from_text(&text[..text.len() / 2], &[7; 32]).is_err());
+        assert!(SelfSigned::from_text("", &[7; 32]).is_err());
     }
 
     #[test]
     fn a_key_of_another_certificate_is_refused() {
-        let pair = SelfSigned::generate(&names(), start()).unwrap();
-        let mixed =
-            WebCertificate::from_pem(pair.current.certificate.as_bytes(), pair.next.key.as_bytes());
-        assert!(mixed.is_err());
+        let [one, other] = [0, 1].map(|_| KeyPair::generate().unwrap());
+        let certificate = CertificateParams::new(names()).unwrap().self_signed(&one).unwrap().pem();
+        let with = |key: &KeyPair| {
+            WebCertificate::from_pem(certificate.as_bytes(), key.serialize_pem().as_bytes())
+        };
+        assert!(with(&one).is_ok() && with(&other).is_err());
+    }
+
+    /// The same seed brings the same key for a day, and no other day's. The expected number
+    /// is RFC 5869 by Python's `hmac`.
+    #[test]
+    fn a_key_comes_from_the_seed_and_the_day() {
+        let key = |seed, day| p256_key(&[seed; 32], day).unwrap();
+        assert_eq!(key(7, 20_000), key(7, 20_000));
+        assert_ne!(key(7, 20_000), key(7, 20_001));
+        assert_ne!(key(7, 20_000), key(8, 20_000));
+        let scalar = "c4003b5947a286d118a55083c0d92b2e14bcee38469e407471bba25eccddadca";
+        let scalar: [u8; 32] = hex::decode(scalar).unwrap().try_into().unwrap();
+        assert_eq!(key(0x2a, 20_000), p256_of_scalar(&scalar).unwrap());
+    }
+
+    /// The ends of the range, SEC 2, section 2.4.2.
+    #[test]
+    fn only_numbers_of_the_group_are_keys() {
+        let order = "ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551";
+        let mut number: [u8; 32] = hex::decode(order).unwrap().try_into().unwrap();
+        for bad in [[0; 32], number, [0xff; 32]] {
+            assert!(p256_of_scalar(&bad).is_none(), "{}", hex::encode(bad));
+        }
+        number[31] -= 1;
+        assert!(p256_of_scalar(&number).is_some());
     }
 }

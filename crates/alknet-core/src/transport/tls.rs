@@ -60,6 +60,20 @@ fn with<S>(stream: &Weak<Mutex<S>>, f: impl FnOnce(&S) -> bool) -> bool {
     stream.upgrade().is_some_and(|stream| f(&stream.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
+/// The peer ended TCP without the end of TLS (RFC 8446, section 6.1): what it sent may be
+/// a part.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the peer closed the connection in the middle of the stream")]
+struct CutOff;
+
+/// The same error, in our words where rustls would send the reader to its manual.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => io::Error::new(io::ErrorKind::UnexpectedEof, CutOff),
+        _ => error,
+    }
+}
+
 /// One direction of a TLS stream; `None` once it is given up. The connection is cut, without
 /// TLS's own end, when both are.
 struct Half<S>(Option<Arc<Mutex<S>>>);
@@ -96,7 +110,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Half<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.poll(|stream| stream.poll_read(cx, buf))
+        self.poll(|stream| stream.poll_read(cx, buf)).map_err(in_words)
     }
 }
 

@@ -60,6 +60,7 @@ impl Node {
             web: WebCertificates::new(certificate.current().unwrap()),
             hide_services: false,
             fallback: None,
+            resets: None,
         };
         let dispatcher = Dispatcher::new(registry, Limits::default(), Audit::to_log());
         let endpoint = Endpoint::bind(&config, dispatcher, Arc::new(Identities::new())).unwrap();

@@ -14,7 +14,7 @@ use alknet_core::{
     Exporter, HandlerError, HandlerRegistry, Identity, KeyFingerprint, Limits, NodeIdentity,
     ProtocolHandler, SingleStream, Stream, TransportKind,
 };
-use alknet_http::{Builder, HttpAdapter};
+use alknet_http::{Builder, HttpAdapter, Live};
 use alknet_testing::{
     identities::{Identities, identity},
     memory,
@@ -119,6 +119,7 @@ pub(crate) struct Node {
     pub(crate) log: Log,
     pub(crate) identity: Arc<NodeIdentity>,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) live: Live,
 }
 
 pub(crate) fn alpn(name: &str) -> Alpn {
@@ -159,8 +160,9 @@ impl Node {
             )
             .private(Router::new().route("/private", get(whoami)));
         let adapter = configure(builder).build().unwrap();
+        let live = adapter.live();
         let dispatcher = services.extend(adapter, Access::Public).unwrap();
-        Self { identities, log, identity, dispatcher }
+        Self { identities, log, identity, dispatcher, live }
     }
 
     /// A connection that negotiated `protocol`; the client's end.

@@ -1,9 +1,13 @@
 //! The adapter as its clients see it.
 
 #[cfg(test)]
+mod bodies;
+#[cfg(test)]
 mod decoy;
 #[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod live;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]

@@ -112,3 +112,43 @@ async fn whoever_may_not_have_a_ticket_sees_the_decoy() {
     let answer = post(&node, &[&cookie, same], good).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
 }
+
+/// Guesses count, whatever kind of credential they are of; then nothing that comes from the
+/// address is looked at, and the answer is the one that strangers get.
+#[tokio::test]
+async fn an_address_that_guesses_is_not_listened_to_any_more() {
+    let node = Node::new();
+    let good = [&*bearer(TOKEN)];
+    let private = |fields: &[&str]| closing("GET /private", fields);
+    let ticket = node.identities.ticket(&alice(), &alpn("alknet/echo"));
+    let fields = format!("Sec-WebSocket-Protocol: alknet.echo, ticket.{}\r\n", ticket.expose());
+    // An ended session is no guess: a browser sends its cookie with every request.
+    for _ in 0..40 {
+        node.raw(&private(&["Cookie: __Host-alknet=alk_ended"])).await;
+    }
+    assert!(node.raw(&private(&good)).await.starts_with("HTTP/1.1 200"));
+    for i in 0..11 {
+        node.raw(&private(&[&bearer(&format!("alk_{i}"))])).await;
+        let guess = format!("Sec-WebSocket-Protocol: alknet.echo, ticket.guess{i}\r\n");
+        open(&node, "/alknet/echo", &guess).await;
+    }
+    let stranger = timeless(&node.raw(&private(&[])).await);
+    assert_eq!(timeless(&node.raw(&private(&good)).await), stranger);
+    assert!(open(&node, "/alknet/echo", &fields).await.starts_with("HTTP/1.1 404"));
+    assert!(node.log.refusals().contains(&"unknown bearer token".into()));
+}
+
+/// The time is paused and moves only when everything waits: after the answer there is the
+/// wait for the body that nobody reads, and there is none before it.
+#[tokio::test(start_paused = true)]
+async fn a_body_that_says_it_is_too_long_is_not_waited_for() {
+    const LINGERING: std::time::Duration = std::time::Duration::from_secs(5);
+    let node = Node::new();
+    let begin = tokio::time::Instant::now();
+    let fields = [&*bearer(TOKEN), "Content-Length: 99999999999", "Content-Type: application/json"];
+    let answer = node.raw(&closing("POST /alknet/ticket", &fields)).await;
+    assert_eq!(begin.elapsed().as_secs(), LINGERING.as_secs());
+    assert!(answer.starts_with("HTTP/1.1 413"), "the decoy's, as for any path: {answer}");
+    let elsewhere = node.raw(&closing("POST /nothing", &fields[1..])).await;
+    assert_eq!(timeless(&answer), timeless(&elsewhere));
+}

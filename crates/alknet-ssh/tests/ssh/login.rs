@@ -2,22 +2,26 @@
 
 use std::{sync::Arc, time::Duration};
 
-use alknet_core::{AuditEvent, KeyFingerprint};
+use alknet_core::{AuditEvent, Code, Connection, KeyFingerprint, StreamReset};
 use alknet_ssh::UserKey;
 use russh::{
     Preferred, client,
     keys::{
-        Algorithm, Certificate, PrivateKey, PrivateKeyWithHashAlg,
+        Algorithm, Certificate, PrivateKey, PrivateKeyWithHashAlg, PublicKey,
+        agent::AgentIdentity,
         key::safe_rng,
+        signature::Signer as _,
         ssh_key::{
-            HashAlg,
+            HashAlg, Signature,
             certificate::{Builder, CertType},
             private::RsaKeypair,
+            public::{KeyData, SkEd25519},
         },
     },
 };
+use sha2::{Digest as _, Sha256};
 
-use crate::node::{Node, new_key, run, soon};
+use crate::node::{Node, new_key, outcome as outcome_of, run, soon};
 
 fn fingerprint(key: &PrivateKey) -> KeyFingerprint {
     UserKey::parse(&key.public_key().to_openssh().unwrap()).unwrap().fingerprint()
@@ -53,6 +57,24 @@ async fn an_identity_without_the_scope_is_refused() {
     let mut client = node.client().await;
     assert!(!node.log_in(&mut client, node.user("bob", &["git"])).await);
     assert_eq!(node.audit.refusals(), ["outside the identity's scopes"]);
+}
+
+#[tokio::test]
+async fn to_run_something_takes_a_scope_of_its_own() {
+    let node = Node::new();
+    for (scope, may) in [("ssh:shell", true), ("ssh:forward", false)] {
+        let mut client = node.client().await;
+        assert!(node.log_in(&mut client, node.user("bob", &[scope])).await, "{scope}");
+        let outcome = run(&client, "echo hello").await;
+        assert_eq!((outcome.text() == "hello\n", outcome.refused), (may, !may), "{scope}");
+        let channel = client.channel_open_session().await.unwrap();
+        channel.request_shell(true).await.unwrap();
+        let (mut read, write) = channel.split();
+        write.eof().await.unwrap();
+        assert_eq!(outcome_of(&mut read).await.refused, !may, "{scope}");
+    }
+    let refusals = ["outside the identity's scopes: ssh:shell"; 2];
+    assert_eq!(node.audit.refusals(), refusals);
 }
 
 #[tokio::test]
@@ -134,7 +156,9 @@ async fn a_certificate_is_refused_though_its_key_is_known() {
     let name = node.account.name.clone();
     let answer = client.authenticate_openssh_cert(&name, key, certificate).await.unwrap();
     assert!(!answer.success());
-    assert_eq!(node.audit.refusals(), ["certificates are not accepted"]);
+    let refusals = node.audit.refusals();
+    let [reason] = refusals.as_slice() else { panic!("{refusals:?}") };
+    assert!(reason.starts_with("unknown authority or no trusted principal; "), "{reason}");
 }
 
 fn user_certificate(key: &PrivateKey, principal: &str) -> Certificate {
@@ -172,6 +196,121 @@ async fn a_client_that_says_nothing_is_disconnected() {
     let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut received);
     drop(soon("the server", read).await);
     assert_eq!(node.audit.refusals(), ["no login within 30 seconds"]);
+}
+
+/// Ends a connection and waits until the node has noticed.
+async fn leave(node: &Node, connection: Connection) {
+    connection.close(Code::NORMAL, "");
+    soon("the end of the session", async {
+        while node.dispatcher.session_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}
+
+/// Whether the node still talks to whoever connects.
+async fn is_served(node: &Node) -> bool {
+    let connection = node.connect();
+    let mut stream = connection.open_bi().await.unwrap();
+    let mut greeting = [0; 4];
+    let read = tokio::io::AsyncReadExt::read_exact(&mut stream, &mut greeting);
+    let served = soon("an answer", read).await;
+    if let Err(error) = &served {
+        assert_eq!(StreamReset::code_of(error), Some(Code::LIMIT));
+    }
+    drop(stream);
+    leave(node, connection).await;
+    served.is_ok()
+}
+
+#[tokio::test]
+async fn logins_that_come_to_nothing_count_once_each() {
+    let node = Node::with_node_limits(|limits| limits.failures_per_address = 2);
+    let key = node.user("alice", &["ssh"]);
+    for failure in 1..=3 {
+        assert!(is_served(&node).await, "turned away after {} failures", failure - 1);
+        let connection = node.connect();
+        let mut client = node.client_on(connection.clone()).await;
+        for _ in 0..3 {
+            assert!(!node.log_in(&mut client, new_key()).await);
+        }
+        leave(&node, connection).await;
+        if failure == 3 {
+            break;
+        }
+        // Agents offer what they have: that a later key is the right one makes up for it.
+        let connection = node.connect();
+        let mut client = node.client_on(connection.clone()).await;
+        assert!(!node.log_in(&mut client, new_key()).await);
+        assert!(node.log_in(&mut client, key.clone()).await);
+        leave(&node, connection).await;
+    }
+    assert!(!is_served(&node).await);
+}
+
+#[tokio::test]
+async fn passwords_that_are_tried_count() {
+    let node = Node::with_node_limits(|limits| limits.failures_per_address = 1);
+    for _ in 0..2 {
+        assert!(is_served(&node).await);
+        let connection = node.connect();
+        let mut client = node.client_on(connection.clone()).await;
+        let answer = client.authenticate_password(&node.account.name, "secret").await;
+        assert!(!answer.unwrap().success());
+        leave(&node, connection).await;
+    }
+    assert!(!is_served(&node).await);
+    assert_eq!(node.audit.refusals(), ["no password logins here"; 2]);
+}
+
+/// A security key in software: it says whether it was touched as it likes.
+struct SecurityKey {
+    key: Arc<PrivateKey>,
+    flags: u8,
+}
+
+impl SecurityKey {
+    fn public(&self) -> PublicKey {
+        let KeyData::Ed25519(key) = self.key.public_key().key_data() else { panic!() };
+        PublicKey::from(KeyData::SkEd25519(SkEd25519::new(*key, "ssh:")))
+    }
+}
+
+impl russh::Signer for SecurityKey {
+    type Error = russh::SendError;
+
+    async fn auth_sign(
+        &mut self,
+        _: &AgentIdentity,
+        _: Option<HashAlg>,
+        mut message: Vec<u8>,
+    ) -> Result<Vec<u8>, russh::SendError> {
+        let trailer = [self.flags, 0, 0, 0, 1];
+        let signed =
+            [&Sha256::digest("ssh:")[..], &trailer, &Sha256::digest(&message)[..]].concat();
+        let signature: Signature = self.key.try_sign(&signed).unwrap();
+        let string =
+            |bytes: &[u8]| [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat();
+        let name = string(b"sk-ssh-ed25519@openssh.com");
+        let blob = [name, string(signature.as_bytes()), trailer.into()].concat();
+        message.extend(string(&blob));
+        Ok(message)
+    }
+}
+
+#[tokio::test]
+async fn a_security_key_counts_when_it_was_touched() {
+    let node = Node::new();
+    for (flags, may) in [(0, false), (4, false), (1, true), (5, true)] {
+        let mut key = SecurityKey { key: new_key(), flags };
+        node.authorise(&key.public(), "alice", &["ssh"]);
+        let mut client = node.client().await;
+        let (name, public) = (node.account.name.clone(), key.public());
+        let answer = client.authenticate_publickey_with(&name, public, None, &mut key).await;
+        assert_eq!(answer.unwrap().success(), may, "{flags}");
+    }
+    assert_eq!(node.audit.of(AuditEvent::AUTHENTICATED).len(), 2);
 }
 
 #[tokio::test]

@@ -8,8 +8,10 @@
     reason = "a test that fails panics, in its helpers too"
 )]
 
+mod certificates;
 mod flow;
 mod login;
 mod node;
 mod openssh;
+mod revocation;
 mod sessions;

@@ -9,10 +9,10 @@ use std::{
 };
 
 use alknet_core::{
-    Access, Alpn, Audit, AuditEvent, AuditSink, AuthContext, Connection, Dispatcher,
-    HandlerRegistry, Limits, NodeId, NodeIdentity, SingleStream, Stream, TransportKind,
+    Access, Alpn, Audit, AuditEvent, AuditSink, AuthContext, Connection, Credential, Dispatcher,
+    HandlerRegistry, Identity, Limits, NodeId, NodeIdentity, SingleStream, Stream, TransportKind,
 };
-use alknet_ssh::{Account, HostKey, SshAdapter, SshConfig, SshLimits, UserKey};
+use alknet_ssh::{Account, HostKey, RevokedKeys, SshAdapter, SshConfig, SshLimits, UserKey};
 use alknet_testing::{
     identities::{Identities, identity},
     memory,
@@ -41,6 +41,7 @@ pub(crate) struct Node {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) identities: Arc<Identities>,
     pub(crate) audit: Recorder,
+    pub(crate) revoked: RevokedKeys,
     pub(crate) account: Account,
     pub(crate) id: NodeId,
     home: TempDir,
@@ -54,6 +55,16 @@ impl Node {
     pub(crate) fn with_limits(change: impl FnOnce(&mut SshLimits)) -> Self {
         let mut limits = SshLimits::default();
         change(&mut limits);
+        Self::with(limits, Limits::default())
+    }
+
+    pub(crate) fn with_node_limits(change: impl FnOnce(&mut Limits)) -> Self {
+        let mut limits = Limits::default();
+        change(&mut limits);
+        Self::with(SshLimits::default(), limits)
+    }
+
+    fn with(limits: SshLimits, of_node: Limits) -> Self {
         let home = tempfile::tempdir().unwrap();
         let account = Account {
             name: Account::current().unwrap().name,
@@ -63,17 +74,19 @@ impl Node {
         let node = NodeIdentity::from_seed(&[1; 32]).unwrap();
         let identities = Arc::new(Identities::new());
         let audit = Recorder::default();
+        let revoked = RevokedKeys::default();
         let adapter = SshAdapter::new(SshConfig {
             host_key: HostKey::from_seed(&[2; 32], &node).unwrap(),
             identities: identities.clone(),
             audit: Audit::new(audit.clone()),
             account: account.clone(),
             limits,
+            revoked_keys: revoked.clone(),
         });
         let mut registry = HandlerRegistry::new();
         registry.register(adapter, Access::Protocol).unwrap();
-        let dispatcher = Dispatcher::new(registry, Limits::default(), Audit::new(audit.clone()));
-        Self { dispatcher, identities, audit, account, id: node.id(), home }
+        let dispatcher = Dispatcher::new(registry, of_node, Audit::new(audit.clone()));
+        Self { dispatcher, identities, audit, revoked, account, id: node.id(), home }
     }
 
     /// Where sessions start.
@@ -94,7 +107,9 @@ impl Node {
 
     pub(crate) fn authorise(&self, key: &PublicKey, name: &str, scopes: &[&str]) {
         let key = UserKey::parse(&key.to_openssh().unwrap()).unwrap();
-        self.identities.add_key(key.fingerprint(), identity(name, scopes));
+        let credential = Credential::Key(key.fingerprint());
+        let identity = Identity { credential, ..identity(name, scopes) };
+        self.identities.add_key(key.fingerprint(), identity);
     }
 
     /// The client's end of a new connection that the handler serves.
@@ -198,6 +213,11 @@ impl AuditSink for Recorder {
 impl Recorder {
     pub(crate) fn events(&self) -> Vec<AuditEvent> {
         self.0.lock().unwrap().clone()
+    }
+
+    /// The events of one kind, in order.
+    pub(crate) fn of(&self, kind: &str) -> Vec<AuditEvent> {
+        self.events().into_iter().filter(|event| event.event == kind).collect()
     }
 
     /// Why callers were refused, in order.

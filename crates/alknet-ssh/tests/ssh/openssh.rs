@@ -22,15 +22,15 @@ use tokio::{
 use crate::node::{Node, new_key, soon};
 
 /// A node on a port, and what an OpenSSH client of it needs.
-struct Setup {
-    node: Node,
+pub(crate) struct Setup {
+    pub(crate) node: Node,
     port: u16,
     files: TempDir,
     _listener: JoinSet<()>,
 }
 
 impl Setup {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let node = Node::new();
         let (port, listener) = node.listen().await;
         let files = tempfile::tempdir().unwrap();
@@ -41,18 +41,20 @@ impl Setup {
         setup
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.files.path().join(name)
     }
 
-    fn key_file(&self, name: &str, key: &PrivateKey) {
+    pub(crate) fn key_file(&self, name: &str, key: &PrivateKey) {
         let path = self.path(name);
         fs::write(&path, key.to_openssh(LineEnding::LF).unwrap().as_bytes()).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        let public = key.public_key().to_openssh().unwrap();
+        fs::write(self.path(&format!("{name}.pub")), public + "\n").unwrap();
     }
 
     /// `ssh`, with nothing of the machine's own configuration, for a user of the node.
-    fn ssh_as(&self, user: &str, options: &[&str]) -> Command {
+    pub(crate) fn ssh_as(&self, user: &str, options: &[&str]) -> Command {
         let mut command = Command::new("ssh");
         command
             .args(["-F", "none", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"])
@@ -69,26 +71,26 @@ impl Setup {
         command
     }
 
-    fn ssh(&self, options: &[&str]) -> Command {
+    pub(crate) fn ssh(&self, options: &[&str]) -> Command {
         self.ssh_as(&self.node.account.name, options)
     }
 
-    async fn run(&self, command: &str) -> Output {
+    pub(crate) async fn run(&self, command: &str) -> Output {
         finish(self.ssh(&[]).arg(command)).await
     }
 }
 
-async fn finish(command: &mut Command) -> Output {
+pub(crate) async fn finish(command: &mut Command) -> Output {
     let output = soon("ssh", command.output()).await;
     output.expect("this test needs ssh (Debian: openssh-client)")
 }
 
-fn start(command: &mut Command) -> Child {
+pub(crate) fn start(command: &mut Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("this test needs ssh (Debian: openssh-client)")
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 

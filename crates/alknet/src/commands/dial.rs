@@ -2,7 +2,7 @@
 
 use std::io;
 
-use alknet_core::{Alpn, Code, NodeId};
+use alknet_core::{Alpn, Code, Connection, NodeId, StreamReset};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
@@ -45,18 +45,31 @@ pub(crate) struct Reach {
 pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
     let alpn = Alpn::service(&args.alpn).map_err(|error| Failure::usage(error.to_string()))?;
     let connected = connect::reach(home, &args.node, args.reach.pin, alpn, args.reach.via).await?;
-    let stream = connected.connection.open_bi().await?;
-    let joined = stdio::join(stream, tokio::io::stdin(), tokio::io::stdout());
     let outcome = tokio::select! {
-        outcome = joined => outcome,
-        // ssh ends its ProxyCommand so, also after a session that went well. The node must
-        // hear of it: without a close it would keep the session until its idle timeout.
+        outcome = carry(&connected.connection) => outcome,
+        // ssh ends its ProxyCommand so, also after a session that went well.
         () = told_to_end()? => Ok(()),
     };
-    let code = if outcome.is_ok() { Code::NORMAL } else { Code::CANCELLED };
-    connected.connection.close(code, "");
-    connected.connection.drained().await;
-    Ok(outcome?)
+    connected.end(if outcome.is_ok() { Code::NORMAL } else { Code::CANCELLED }).await;
+    outcome
+}
+
+/// Joins this process to one stream.
+async fn carry(connection: &Connection) -> Result<(), Failure> {
+    let stream = connection.open_bi().await?;
+    let joined = stdio::join(stream, tokio::io::stdin(), tokio::io::stdout());
+    joined.await.map_err(explained)
+}
+
+/// TLS ends a connection without a reason, and libraries have words of their own for that.
+fn explained(error: io::Error) -> Failure {
+    use io::ErrorKind as K;
+    let cut_off = matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset);
+    if cut_off && StreamReset::code_of(&error).is_none() {
+        return Failure::new("the node has ended the connection")
+            .hint("the key may be refused or revoked, or a limit reached: --via quic tells which");
+    }
+    error.into()
 }
 
 /// Waits for a signal that asks the process to end.

@@ -23,8 +23,8 @@ struct Id {
     id: String,
 }
 
-pub(crate) fn run(args: &Args, home: &Home) -> Result<(), Failure> {
-    let id = Keys::open(home)?.identity()?.id().to_string();
+pub(crate) async fn run(args: &Args, home: &Home) -> Result<(), Failure> {
+    let id = Keys::open(home).await?.identity()?.id().to_string();
     let printed = if args.json { output::json(&Id { id }) } else { output::line(id) };
     Ok(printed?)
 }

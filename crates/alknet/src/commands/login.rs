@@ -78,7 +78,7 @@ async fn meet(args: &Args, home: &Home) -> Result<NodeId, Failure> {
 }
 
 /// What a node makes: 256 bits in base64url after the prefix.
-fn is_token(secret: &Secret) -> bool {
+pub(crate) fn is_token(secret: &Secret) -> bool {
     let random = secret.expose().strip_prefix(TOKEN_PREFIX);
     random.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).is_some_and(|bytes| bytes.len() >= 16)
 }

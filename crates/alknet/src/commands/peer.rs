@@ -1,16 +1,20 @@
-//! `alknet peer add|list|remove`.
+//! `alknet peer add|list|remove|explain`.
 
-use alknet_core::{KeyFingerprint, Scopes};
+mod explain;
+
+use alknet_core::{AuditEvent, KeyFingerprint, Scopes};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{parse_name, parse_scopes};
+use super::{audit::unrecorded, parse_name, parse_scopes};
 use crate::{
+    audit,
     failure::Failure,
     home::Home,
     output,
     peer_key::PeerKey,
-    store::{Added, Peer, PeerError, Store},
+    store::{Added, Authority, Peer, PeerChange, PeerError, Store, StoredAuthority},
+    words::parse_principal,
 };
 
 /// Say who may use this node
@@ -29,22 +33,31 @@ enum Action {
     Add(Add),
     List(List),
     Remove(Remove),
+    Explain(explain::Args),
 }
 
 /// Add a peer, or keys to one that is there
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  alknet peer add alice --key ~/alice.pub --key ed25519:1f0c… --scope ssh,git\n  alknet peer add alice --key \"ssh-ed25519 AAAA… alice@new-laptop\""
+    after_help = "Example:\n  alknet peer add alice --key ~/alice.pub --key ed25519:1f0c… --scope ssh,git\n  alknet peer add alice --key \"ssh-ed25519 AAAA… alice@new-laptop\"\n  alknet peer add bob --ca team-ca.pub --principal bob --scope git:read:notes"
 )]
 struct Add {
     /// What to call the peer
     #[arg(value_parser = parse_name)]
     name: String,
-    /// An OpenSSH public key, a file of one, or ed25519:<hex> as `alknet id` prints it
+    /// An OpenSSH public key, a file of one, ed25519:<hex> as `alknet id` prints it, a file
+    /// of an X.509 certificate in PEM, or x509:<hex> with its SHA-256
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
-    /// What it may do: names of services with commas between, or * for everything; replaces
-    /// what it might do before
+    /// An OpenSSH authority, its public key or a file of it: whoever has a certificate of it
+    /// for one of the principals is this peer
+    #[arg(long = "ca", value_name = "KEY", requires = "principals")]
+    authorities: Vec<String>,
+    /// What a certificate of the authorities must name
+    #[arg(long = "principal", value_name = "NAME", requires = "authorities", value_parser = parse_principal)]
+    principals: Vec<String>,
+    /// What it may do: services or parts of them with commas between, such as ssh or
+    /// git:read:notes, or * for everything; replaces what it might do before
     #[arg(long = "scope", value_name = "SCOPES", value_parser = parse_scopes)]
     scopes: Option<Scopes>,
     /// Print JSON
@@ -61,10 +74,10 @@ struct List {
     json: bool,
 }
 
-/// Remove a peer with its keys and tokens, or some of its keys
+/// Remove a peer with its keys and tokens, or some of its keys and authorities
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  alknet peer remove alice\n  alknet peer remove alice --key SHA256:T7SvZ2cs…"
+    after_help = "Example:\n  alknet peer remove alice\n  alknet peer remove alice --key SHA256:T7SvZ2cs…\n  alknet peer remove bob --ca team-ca.pub"
 )]
 struct Remove {
     /// The peer's name
@@ -72,14 +85,21 @@ struct Remove {
     /// Remove this key alone: as it was added, or its fingerprint
     #[arg(long = "key", value_name = "KEY")]
     keys: Vec<String>,
+    /// Remove this authority alone: as it was added, or its fingerprint
+    #[arg(long = "ca", value_name = "KEY")]
+    authorities: Vec<String>,
+    /// Of the authority, remove this principal alone
+    #[arg(long = "principal", value_name = "NAME", requires = "authorities")]
+    principals: Vec<String>,
 }
 
 pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
     let store = Store::open(home).await?;
     let result = match args.action {
-        Action::Add(args) => add(args, &store).await,
+        Action::Add(args) => add(args, home, &store).await,
         Action::List(args) => list(&args, &store).await,
-        Action::Remove(args) => remove(args, &store).await,
+        Action::Remove(args) => remove(args, home, &store).await,
+        Action::Explain(args) => explain::run(&args, home, &store).await,
     };
     store.close().await;
     result
@@ -90,24 +110,88 @@ struct Report<'a> {
     name: &'a str,
     new: bool,
     new_keys: usize,
+    new_principals: usize,
 }
 
-async fn add(args: Add, store: &Store) -> Result<(), Failure> {
+async fn add(args: Add, home: &Home, store: &Store) -> Result<(), Failure> {
     let keys = args
         .keys
         .iter()
         .map(|key| PeerKey::from_argument(key).map_err(|error| wrong_key(key, error)))
         .collect::<Result<Vec<_>, _>>()?;
-    let Added { new, keys: new_keys } =
-        store.add_peer(&args.name, &keys, args.scopes.as_ref()).await.map_err(wrong_peer)?;
+    let authorities = args
+        .authorities
+        .iter()
+        .map(|key| authority(key, &args.principals))
+        .collect::<Result<Vec<_>, _>>()?;
+    let before = store.peer(&args.name).await?.filter(|peer| peer.name == args.name);
+    let change =
+        PeerChange { keys: &keys, authorities: &authorities, scopes: args.scopes.as_ref() };
+    let Added { new, keys: new_keys, principals: new_principals } =
+        store.add_peer(&args.name, change).await.map_err(wrong_peer)?;
+    if let Some(peer) = store.peer(&args.name).await? {
+        let changes = additions(before.as_ref(), &peer, args.scopes.is_some());
+        audit::append_all(home, changes).map_err(unrecorded)?;
+    }
     let name = &args.name;
     if args.json {
-        output::json(&Report { name, new, new_keys })?;
+        output::json(&Report { name, new, new_keys, new_principals })?;
     } else {
         let verb = if new { "added" } else { "updated" };
-        output::note(format_args!("{verb} {name}: {new_keys} new keys"))?;
+        let mut text = format!("{verb} {name}: {}", counted(new_keys, "new key"));
+        if !authorities.is_empty() {
+            text.push_str(&format!(", {}", counted(new_principals, "new principal")));
+        }
+        output::note(text)?;
     }
     Ok(())
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+fn authority(key: &str, principals: &[String]) -> Result<Authority, Failure> {
+    let principals = principals.to_vec();
+    let key = PeerKey::authority_from_argument(key).map_err(|error| wrong_key(key, error))?;
+    Ok(Authority { key, principals })
+}
+
+/// An entry of the audit log about a peer.
+fn event(event: &'static str, name: &str, peer: Option<&Peer>) -> AuditEvent {
+    AuditEvent {
+        event,
+        transport: Some("local"),
+        subject: peer.map(|peer| peer.id.clone()),
+        name: Some(name.into()),
+        ..AuditEvent::default()
+    }
+}
+
+/// What adding has changed: the peer itself, then each key.
+fn additions(before: Option<&Peer>, peer: &Peer, granted: bool) -> Vec<AuditEvent> {
+    let verb = if before.is_none() { "peer-added" } else { "peer-changed" };
+    let scopes = Some(peer.scopes.to_string());
+    let changed = AuditEvent { scopes, ..event(verb, &peer.name, Some(peer)) };
+    let had = |key: &str| {
+        before.is_some_and(|peer| peer.keys.iter().any(|known| known.fingerprint == key))
+    };
+    let keys = peer.keys.iter().filter(|key| !had(&key.fingerprint)).map(|key| AuditEvent {
+        key: Some(key.fingerprint.clone()),
+        ..event("key-added", &peer.name, Some(peer))
+    });
+    let trusted = |of: &StoredAuthority| {
+        let same = |known: &StoredAuthority| {
+            (&known.fingerprint, &known.principal) == (&of.fingerprint, &of.principal)
+        };
+        before.is_some_and(|peer| peer.authorities.iter().any(same))
+    };
+    let authorities = peer.authorities.iter().filter(|of| !trusted(of)).map(|of| AuditEvent {
+        key: Some(of.fingerprint.clone()),
+        reason: Some(format!("for the principal {:?}", of.principal)),
+        ..event("authority-added", &peer.name, Some(peer))
+    });
+    granted.then_some(changed).into_iter().chain(keys).chain(authorities).collect()
 }
 
 async fn list(args: &List, store: &Store) -> Result<(), Failure> {
@@ -121,38 +205,63 @@ async fn list(args: &List, store: &Store) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The peer with its first key, then a row for each further one.
+/// The peer with its first key or authority, then a row for each further one.
 fn rows(peer: &Peer) -> Vec<[String; 4]> {
-    let name = || [peer.name.clone(), peer.scopes.to_string()];
     let keys = peer.keys.iter().map(|key| [key.fingerprint.clone(), key.comment.clone()]);
-    let mut rows: Vec<[String; 4]> = keys
+    let authorities = peer
+        .authorities
+        .iter()
+        .map(|of| [format!("ca {} for {}", of.fingerprint, of.principal), of.comment.clone()]);
+    let none = peer.keys.is_empty() && peer.authorities.is_empty();
+    let cells = keys.chain(authorities).chain(none.then(Default::default));
+    cells
         .enumerate()
-        .map(|(i, [key, comment])| {
-            let [name, scopes] = if i == 0 { name() } else { Default::default() };
-            [name, scopes, key, comment]
+        .map(|(i, [key, comment])| match i {
+            0 => [peer.name.clone(), peer.scopes.to_string(), key, comment],
+            _ => [String::new(), String::new(), key, comment],
         })
-        .collect();
-    if rows.is_empty() {
-        let [name, scopes] = name();
-        rows.push([name, scopes, String::new(), String::new()]);
-    }
-    rows
+        .collect()
 }
 
-async fn remove(args: Remove, store: &Store) -> Result<(), Failure> {
-    if args.keys.is_empty() {
-        return store.remove_peer(&args.name).await.map_err(wrong_peer);
+async fn remove(args: Remove, home: &Home, store: &Store) -> Result<(), Failure> {
+    let (name, peer) = (&args.name, store.peer(&args.name).await?);
+    if args.keys.is_empty() && args.authorities.is_empty() {
+        store.remove_peer(name).await.map_err(wrong_peer)?;
+        let removed = event("peer-removed", name, peer.as_ref());
+        return audit::append_once(home, removed).map_err(unrecorded);
     }
     for key in &args.keys {
-        let fingerprint = match key.parse::<KeyFingerprint>() {
-            Ok(fingerprint) => fingerprint,
-            Err(_) => {
-                PeerKey::from_argument(key).map_err(|error| wrong_key(key, error))?.fingerprint
-            }
-        };
-        store.remove_key(&args.name, &fingerprint).await.map_err(wrong_peer)?;
+        let fingerprint = fingerprint(key)?;
+        store.remove_key(name, &fingerprint).await.map_err(wrong_peer)?;
+        let key = Some(fingerprint.to_string());
+        let removed = AuditEvent { key, ..event("key-removed", name, peer.as_ref()) };
+        audit::append_once(home, removed).map_err(unrecorded)?;
+    }
+    let some = args.principals.iter().map(|principal| Some(principal.as_str()));
+    let principals: Vec<_> = some.chain(args.principals.is_empty().then_some(None)).collect();
+    for key in &args.authorities {
+        let authority = fingerprint(key)?;
+        for principal in &principals {
+            store.remove_authority(name, &authority, *principal).await.map_err(wrong_peer)?;
+            let removed = AuditEvent {
+                key: Some(authority.to_string()),
+                reason: principal.map(|principal| format!("for the principal {principal:?}")),
+                ..event("authority-removed", name, peer.as_ref())
+            };
+            audit::append_once(home, removed).map_err(unrecorded)?;
+        }
     }
     Ok(())
+}
+
+/// Of a key as it was added, or itself.
+fn fingerprint(key: &str) -> Result<KeyFingerprint, Failure> {
+    match key.parse() {
+        Ok(fingerprint) => Ok(fingerprint),
+        Err(_) => {
+            Ok(PeerKey::from_argument(key).map_err(|error| wrong_key(key, error))?.fingerprint)
+        }
+    }
 }
 
 fn wrong_key(key: &str, error: crate::peer_key::InvalidKey) -> Failure {
@@ -164,9 +273,14 @@ fn wrong_peer(error: PeerError) -> Failure {
     let hint = match &error {
         PeerError::NoScopes(name) => format!("alknet peer add {name} --key … --scope ssh"),
         PeerError::KeyTaken { peer, .. } => format!("alknet peer remove {peer} --key …"),
-        PeerError::Unknown(_) | PeerError::UnknownKey(_) => "see alknet peer list".into(),
+        PeerError::PrincipalTaken { peer, .. } => format!("alknet peer remove {peer} --ca …"),
+        PeerError::Unknown(_) | PeerError::UnknownKey(_) | PeerError::UnknownAuthority(_) => {
+            "see alknet peer list".into()
+        }
         PeerError::Owner => "remove single keys of the owner with --key".into(),
-        PeerError::TooManyKeys => "remove keys that are no longer used".into(),
+        PeerError::TooManyKeys | PeerError::TooManyAuthorities => {
+            "remove what is no longer used".into()
+        }
         PeerError::Store(_) => return error.into(),
     };
     Failure::from(error).hint(hint)

@@ -70,8 +70,7 @@ pub(super) async fn identity(home: &Home, node: &str, via: Via) -> Result<NodeId
         return Ok(id);
     }
     let connected = connect::reach(home, node, None, Alpn::service("ssh")?, via).await?;
-    connected.connection.close(Code::NORMAL, "");
-    connected.connection.drained().await;
+    connected.end(Code::NORMAL).await;
     Ok(connected.node)
 }
 

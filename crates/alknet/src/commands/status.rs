@@ -3,15 +3,17 @@
 use std::{io, net::SocketAddr};
 
 use alknet_core::SelfSigned;
+use alknet_vault::Purpose;
 use serde::Serialize;
 
 use crate::{
     config::Config,
     failure::Failure,
     home::Home,
-    keys::Keys,
+    keys::{KeyError, Keys},
     output,
     store::{OWNER, Store},
+    vault::VaultError,
 };
 
 /// Show the node of this state folder
@@ -45,7 +47,7 @@ struct Status {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Certificate {
-    /// None has been made yet.
+    /// None has been made yet, or the vault that it belongs to is locked.
     None,
     /// Of the node itself.
     SelfSigned {
@@ -69,30 +71,38 @@ async fn status(home: &Home) -> Result<Status, Failure> {
     let (peers, tokens) = (store.peers().await?, store.tokens().await?);
     store.close().await;
     let served = home.served_by()?;
+    let keys = match Keys::open(home).await {
+        Err(KeyError::Vault(VaultError::Locked)) => None,
+        keys => Some(keys?),
+    };
     let of_kind = |kind| tokens.iter().filter(|token| token.kind == kind).count();
     Ok(Status {
         running: served.is_some(),
         pid: served.flatten(),
         address: if served.is_some() { home.address()? } else { None },
-        node: Keys::open(home)?.identity()?.id().to_string(),
+        node: match &keys {
+            Some(keys) => keys.identity()?.id().to_string(),
+            None => "unknown: the vault is locked".into(),
+        },
         version: env!("CARGO_PKG_VERSION"),
         home: home.root().display().to_string(),
         peers: peers.iter().filter(|peer| peer.id != OWNER).count(),
         keys: peers.iter().map(|peer| peer.keys.len()).sum(),
         tokens: of_kind("token"),
         sessions: of_kind("session"),
-        certificate: certificate(home)?,
+        certificate: certificate(home, keys.as_ref())?,
     })
 }
 
-fn certificate(home: &Home) -> Result<Certificate, Failure> {
+fn certificate(home: &Home, keys: Option<&Keys>) -> Result<Certificate, Failure> {
     if let Some(files) = Config::load(home)?.certificate {
         return Ok(Certificate::Files { chain: files.chain.display().to_string() });
     }
-    let Some(content) = home.read_secret("web-certificate")? else {
+    let (Some(content), Some(keys)) = (home.read("web-certificate")?, keys) else {
         return Ok(Certificate::None);
     };
-    let pair = SelfSigned::from_text(&String::from_utf8_lossy(&content))?;
+    let seed = keys.key(Purpose::WebCertificate)?;
+    let pair = SelfSigned::from_text(&String::from_utf8_lossy(&content), seed.expose())?;
     let [(_, expires), _] = pair.published()?;
     Ok(Certificate::SelfSigned {
         rotates_at: pair.rotates_at().unix_timestamp(),

@@ -1,19 +1,23 @@
-//! `alknet token create|list|revoke|link`.
+//! `alknet token create|list|revoke|hash|link`.
+
+mod hash;
 
 use std::time::Duration;
 
-use alknet_core::Scopes;
+use alknet_core::{AuditEvent, Scopes};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::{parse_name, parse_scopes};
+use super::{audit::unrecorded, parse_name, parse_scopes};
 use crate::{
+    audit,
+    config::{InvalidSpan, Span},
     failure::Failure,
     home::Home,
     keys::Keys,
     links::Hosts,
     output,
-    store::{NewToken, OWNER, Store, Token, TokenError},
+    store::{NewToken, OWNER, Revoked, Store, Token, TokenError},
 };
 
 /// Make, list and revoke bearer tokens
@@ -31,6 +35,7 @@ enum Action {
     Create(Create),
     List(List),
     Revoke(Revoke),
+    Hash(hash::Args),
     Link(Link),
 }
 
@@ -43,7 +48,8 @@ struct Create {
     /// What to call it
     #[arg(long, default_value = "token", value_parser = parse_name)]
     name: String,
-    /// What it may do: names of services with commas between [default: what its peer may]
+    /// What it may do: services or parts of them with commas between, such as ssh or
+    /// git:read:notes [default: what its peer may]
     #[arg(long = "scope", value_name = "SCOPES", value_parser = parse_scopes)]
     scopes: Option<Scopes>,
     /// How long it is good for: 90m, 12h, 30d, or never
@@ -59,8 +65,11 @@ struct Create {
 
 /// List the tokens and the sessions of browsers
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  alknet token list --json")]
+#[command(after_help = "Example:\n  alknet token list --json\n  alknet token list --all")]
 struct List {
+    /// List those that have expired or were revoked as well, as far as they are remembered
+    #[arg(long)]
+    all: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -94,28 +103,20 @@ fn parse_lifetime(text: &str) -> Result<Lifetime, String> {
     if text == "never" {
         return Ok(Lifetime(None));
     }
-    let wrong = || "write a time as 90m, 12h or 30d".to_owned();
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let seconds = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 60 * 60,
-        'd' => 24 * 60 * 60,
-        _ => return Err(wrong()),
-    };
-    let count: u32 = text.strip_suffix(unit).unwrap_or_default().parse().map_err(|_| wrong())?;
-    if count == 0 {
+    let span: Span = text.parse().map_err(|error: InvalidSpan| error.to_string())?;
+    if span.is_zero() {
         return Err("a token that has expired is no use".into());
     }
-    Ok(Lifetime(Some(Duration::from_secs(u64::from(count) * seconds))))
+    Ok(Lifetime(Some(span.into())))
 }
 
 pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
     let store = Store::open(home).await?;
     let result = match args.action {
-        Action::Create(args) => create(&args, &store).await,
+        Action::Hash(args) => hash::run(&args).await,
+        Action::Create(args) => create(&args, home, &store).await,
         Action::List(args) => list(&args, &store).await,
-        Action::Revoke(args) => revoke(&args, &store).await,
+        Action::Revoke(args) => revoke(&args, home, &store).await,
         Action::Link(args) => link(&args, home, &store).await,
     };
     store.close().await;
@@ -129,7 +130,7 @@ struct Created<'a> {
     about: &'a Token,
 }
 
-async fn create(args: &Create, store: &Store) -> Result<(), Failure> {
+async fn create(args: &Create, home: &Home, store: &Store) -> Result<(), Failure> {
     let new = NewToken {
         name: &args.name,
         peer: &args.peer,
@@ -137,17 +138,36 @@ async fn create(args: &Create, store: &Store) -> Result<(), Failure> {
         lifetime: args.expires.0,
     };
     let (secret, about) = store.create_token(new).await.map_err(wrong_token)?;
+    let scopes = Some(about.scopes.to_string());
+    let created = AuditEvent { scopes, ..event("token-created", &about.id, Some(&about)) };
+    let recorded = audit::append_once(home, created);
+    // It is there and shown this once, whether it could be recorded or not.
     if args.json {
         output::json(&Created { token: secret.expose(), about: &about })?;
     } else {
         output::line(secret.expose())?;
         output::note(format_args!("made token {}; it is shown this once", about.id))?;
     }
-    Ok(())
+    recorded.map_err(unrecorded)
+}
+
+/// An entry of the audit log about a token.
+fn event(event: &'static str, id: &str, token: Option<&Token>) -> AuditEvent {
+    AuditEvent {
+        event,
+        transport: Some("local"),
+        subject: Some(id.into()),
+        name: token.map(|token| token.name.clone()),
+        identity: token.map(|token| token.peer.clone()),
+        ..AuditEvent::default()
+    }
 }
 
 async fn list(args: &List, store: &Store) -> Result<(), Failure> {
-    let tokens = store.tokens().await?;
+    let mut tokens = store.tokens().await?;
+    if args.all {
+        tokens.extend(store.ended_tokens().await?);
+    }
     if args.json {
         output::json(&tokens)?;
         return Ok(());
@@ -156,7 +176,11 @@ async fn list(args: &List, store: &Store) -> Result<(), Failure> {
     let rows: Vec<_> = tokens
         .into_iter()
         .map(|token| {
-            let (expires, used) = (moment(token.expires_at), moment(token.last_used_at));
+            let used = moment(token.last_used_at);
+            let expires = match token.revoked {
+                Some(Revoked { at, by }) => format!("revoked {} by {by}", output::minute(at)),
+                None => moment(token.expires_at),
+            };
             [token.id, token.kind, token.name, token.peer, token.scopes.to_string(), expires, used]
         })
         .collect();
@@ -165,9 +189,12 @@ async fn list(args: &List, store: &Store) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn revoke(args: &Revoke, store: &Store) -> Result<(), Failure> {
+async fn revoke(args: &Revoke, home: &Home, store: &Store) -> Result<(), Failure> {
+    let tokens = store.tokens().await?;
     for id in &args.ids {
         store.revoke(id).await.map_err(wrong_token)?;
+        let revoked = event("token-revoked", id, tokens.iter().find(|token| token.id == *id));
+        audit::append_once(home, revoked).map_err(unrecorded)?;
     }
     Ok(())
 }
@@ -190,7 +217,7 @@ async fn link(args: &Link, home: &Home, store: &Store) -> Result<(), Failure> {
     }
     let listen = home.address()?.ok_or_else(none)?;
     let hosts = Hosts::of_running(home, listen)?;
-    let links = hosts.sign_in_links(store, Keys::open(home)?.identity()?.id()).await?;
+    let links = hosts.sign_in_links(store, Keys::open(home).await?.identity()?.id()).await?;
     if args.json {
         output::json(&links)?;
     } else {

@@ -35,5 +35,6 @@ fn parse(content: Option<Vec<u8>>) -> Option<BTreeMap<String, String>> {
 }
 
 fn via(name: &str) -> Option<Via> {
-    [Via::Quic, Via::Tls].into_iter().find(|via| via.to_string() == name)
+    let all = [Via::Quic, Via::Tls, Via::Webtransport, Via::Websocket];
+    all.into_iter().find(|via| via.to_string() == name)
 }

@@ -56,7 +56,7 @@ struct Session<'a> {
 struct Caller<'a> {
     id: &'a str,
     name: &'a str,
-    scopes: Vec<&'a str>,
+    scopes: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -115,7 +115,7 @@ pub(super) async fn show(
         identity: Caller {
             id: &identity.id,
             name: &identity.name,
-            scopes: identity.scopes.iter().collect(),
+            scopes: identity.scopes.iter().map(ToString::to_string).collect(),
         },
         ssh_user: &web.account,
         certificates: &certificates,

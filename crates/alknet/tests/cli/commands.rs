@@ -9,6 +9,26 @@ const KEY: &str =
 const FINGERPRINT: &str = "SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE";
 
 #[test]
+fn an_empty_variable_names_no_folder() {
+    let machine = Machine::new();
+    let id = machine.ok(&["id"]);
+    let home = machine.home();
+    let printed = |command: &mut std::process::Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    };
+    let mut flag = machine.command(&["--home", home.to_str().unwrap(), "id"]);
+    assert_eq!(printed(flag.env("ALKNET_HOME", "")), id);
+    let mut default = machine.command(&["id"]);
+    default.env("ALKNET_HOME", "").env("XDG_DATA_HOME", machine.folder());
+    let other = printed(default.env("HOME", machine.folder()));
+    assert!(other != id && machine.folder().join("alknet").is_dir(), "{other}");
+    // A flag that was left empty by mistake does not lead somewhere else.
+    assert!(machine.fails(2, &["--home", "", "id"]).contains("--home"));
+}
+
+#[test]
 fn the_id_stays_and_is_the_same_for_all_who_ask_first() {
     let machine = Machine::new();
     let children: Vec<_> = (0..4)
@@ -28,10 +48,10 @@ fn the_id_stays_and_is_the_same_for_all_who_ask_first() {
 }
 
 #[test]
-fn an_identity_that_others_can_read_is_refused_with_a_hint() {
+fn a_key_that_others_can_read_is_refused_with_a_hint() {
     let machine = Machine::new();
     machine.ok(&["id"]);
-    let path = machine.home().join("identity");
+    let path = machine.home().join("vault.key");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     let message = machine.fails(1, &["id"]);
     assert!(message.starts_with("error: ") && message.contains("(mode 644)"), "{message}");

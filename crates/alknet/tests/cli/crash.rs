@@ -23,7 +23,7 @@ fn tokens_survive_a_kill() {
     machine.ok(&["id"]);
     let mut printed = Vec::new();
     for round in 1..=8 {
-        let loops: Vec<_> = (0..2).map(|_| Loop::start(&machine)).collect();
+        let loops: Vec<_> = (0..2).map(|_| Loop::start(&machine, CREATE)).collect();
         let readers: Vec<_> =
             loops.into_iter().map(|each| thread::spawn(move || each.read(round))).collect();
         for reader in readers {
@@ -39,17 +39,44 @@ fn tokens_survive_a_kill() {
     }
 }
 
-/// A shell that makes one token after the other, as the leader of a process group.
+/// Tokens are made and revoked, and everything is killed: one that was said to be revoked
+/// is gone for good.
+#[test]
+fn revocations_survive_a_kill() {
+    let machine = Machine::new();
+    machine.ok(&["id"]);
+    let mut revoked = Vec::new();
+    for round in 1..=4 {
+        revoked.extend(Loop::start(&machine, REVOKE).read(round));
+        let listed = machine.json(&["token", "list", "--json"]);
+        let all = machine.json(&["token", "list", "--all", "--json"]);
+        let has = |list: &serde_json::Value, id: &serde_json::Value| {
+            list.as_array().unwrap().iter().any(|token| token["id"] == *id)
+        };
+        assert!(revoked.len() >= round, "{revoked:?}");
+        for id in &revoked {
+            assert!(!has(&listed, id), "round {round}: {id} is back of {revoked:?}");
+            assert!(has(&all, id), "round {round}: {id} is forgotten of {revoked:?}");
+        }
+    }
+}
+
+/// One token after the other, each on a line.
+const CREATE: &str = "\"$1\" token create --json | tr -d '\\n'; echo";
+/// The same, where the line comes after the token was revoked.
+const REVOKE: &str = "made=$(\"$1\" token create --json | tr -d '\\n'); \
+    id=$(echo \"$made\" | sed 's/.*\"id\": *\"\\([0-9a-f]*\\)\".*/\\1/'); \
+    \"$1\" token revoke \"$id\" && echo \"$made\"";
+
+/// A shell that does the same again and again, as the leader of a process group.
 struct Loop(std::process::Child);
 
 impl Loop {
-    fn start(machine: &Machine) -> Self {
-        let script = format!(
-            "while :; do '{}' token create --json | tr -d '\\n'; echo; done",
-            env!("CARGO_BIN_EXE_alknet")
-        );
+    fn start(machine: &Machine, each: &str) -> Self {
+        let script = format!("while :; do {each}; done");
         let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", &script]).env("ALKNET_HOME", machine.home());
+        let program = env!("CARGO_BIN_EXE_alknet");
+        shell.args(["-c", &script, "sh", program]).env("ALKNET_HOME", machine.home());
         shell.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         Self(shell.spawn().unwrap())
     }

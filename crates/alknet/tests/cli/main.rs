@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
 
+mod access;
+mod audit;
 mod commands;
+mod config;
 mod crash;
 mod machine;
 mod prompt;
 mod served;
+mod vault;

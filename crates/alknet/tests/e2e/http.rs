@@ -7,11 +7,15 @@ use serde_json::Value;
 use crate::{
     https::{get3, raw, upgrade},
     node::{Home, Node},
-    process::{output, stdout},
+    process::{output, output_with, stdout},
 };
 
 /// `curl` to a node, whose self-signed certificate it cannot know.
 fn curl(node: &Node, path: &str, args: &[&str]) -> String {
+    stdout(&output(&mut curl_command(node, path, args)))
+}
+
+fn curl_command(node: &Node, path: &str, args: &[&str]) -> Command {
     let port = node.address().port();
     let mut curl = Command::new("curl");
     curl.args([
@@ -26,7 +30,7 @@ fn curl(node: &Node, path: &str, args: &[&str]) -> String {
     .arg(format!("localhost:{port}:{}", node.address().ip()))
     .args(args)
     .arg(format!("https://localhost:{port}{path}"));
-    stdout(&output(&mut curl))
+    curl
 }
 
 #[tokio::test]
@@ -46,6 +50,40 @@ async fn one_page_over_every_version_of_http() {
             (three.status().as_u16(), std::str::from_utf8(three.body()).unwrap()),
             (200, page)
         );
+    }
+}
+
+/// What a client hears whose body nobody reads. curl takes an answer for none that comes in
+/// one write with the reset after it, or whose connection breaks while it sends.
+#[test]
+fn posts_are_answered_though_nobody_reads_them() {
+    const STATUS: [&str; 2] = ["--write-out", "\n%{response_code}"];
+    let home = Home::new();
+    let node = Node::start(&home, &["--cover"]);
+    let create = ["token", "create", "--scope", "ssh", "--json"];
+    let created: Value = serde_json::from_str(&stdout(&output(&mut home.alknet(&create)))).unwrap();
+    let bearer = format!("Authorization: Bearer {}", created["token"].as_str().unwrap());
+    let post = |version, path, body: &[u8]| {
+        // `Expect:` keeps curl from waiting for leave to send.
+        let args = [version, "--header", &bearer, "--header", "Expect:", "--data-binary", "@-"];
+        let mut curl = curl_command(&node, path, &[&args, &STATUS[..]].concat());
+        stdout(&output_with(&mut curl, body)).rsplit_once('\n').unwrap().1.to_owned()
+    };
+    for version in ["--http1.1", "--http2"] {
+        for (path, length, status) in [
+            ("/images/cat", 10, "404"),
+            ("/images/cat", 1_000, "404"),
+            ("/images/cat", 900_000, "404"),
+            ("/images/cat", 2_000_000, "413"),
+            ("/alknet/ticket", 900_000, "404"),
+            ("/alknet/ticket", 2_000_000, "413"),
+        ] {
+            let body = vec![0; length];
+            for round in 0..20 {
+                let said = post(version, path, &body);
+                assert_eq!(said, status, "{version} {path} {length}, round {round}");
+            }
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _},
-    process::{Child, Stdio},
+    io::{Read as _, Write as _},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -12,46 +12,14 @@ use nix::sys::signal::Signal;
 use crate::{
     client::{Client, WAYS},
     node::{Home, Node},
-    process::{Deadline, SOON, eventually, first_bytes, output, output_with, stdout, text},
+    process::{SOON, eventually, first_bytes, output, output_of, output_with, stdout, text},
+    session::Session,
 };
 
-/// A session whose command says that it stands and then waits for the end of its input.
-struct Session {
-    ssh: Child,
-    output: BufReader<std::process::ChildStdout>,
-    guard: Deadline,
-}
-
-impl Session {
-    /// `mark` finds the remote command among the processes.
-    fn start(client: &Client, node: &Node, via: &str, mark: &str) -> Self {
-        let command = format!("echo ready; exec cat - /dev/null/{mark} 2>&-");
-        let mut ssh = client.ssh(node, via);
-        ssh.arg(command).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut ssh = ssh.spawn().unwrap();
-        let guard = Deadline::kill(ssh.id(), SOON);
-        let output = BufReader::new(ssh.stdout.take().unwrap());
-        Self { ssh, output, guard }
-    }
-
-    fn ready(&mut self) {
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n");
-    }
-
-    fn end_input(&mut self) {
-        drop(self.ssh.stdin.take());
-    }
-
-    /// The exit status, when it is over.
-    fn wait(mut self) -> Option<i32> {
-        let mut rest = Vec::new();
-        let _ = self.output.read_to_end(&mut rest);
-        let status = self.ssh.wait().unwrap();
-        assert!(!self.guard.passed(), "the session did not end");
-        status.code()
-    }
+/// What a session does that can be found among the processes by `mark`, until its input
+/// ends.
+fn marked(mark: &str) -> String {
+    format!("exec cat - /dev/null/{mark} 2>&-")
 }
 
 /// Whether a process has this among its arguments.
@@ -70,8 +38,9 @@ fn sigterm_drains_then_closes() {
     let mut node = Node::start(&home, &["--drain", &DRAIN.as_secs().to_string()]);
     let client = Client::known_to(&home, "tester", "ssh");
     let mark = format!("drain-{}", node.pid());
-    let mut sessions: Vec<Session> =
-        (0..20).map(|i| Session::start(&client, &node, WAYS[i % WAYS.len()], &mark)).collect();
+    let mut sessions: Vec<Session> = (0..20)
+        .map(|i| Session::start(&client, &node, WAYS[i % WAYS.len()], &marked(&mark)))
+        .collect();
     sessions.iter_mut().for_each(Session::ready);
     assert!(is_running(&mark));
 
@@ -97,7 +66,7 @@ fn sigterm_drains_then_closes() {
     let status = node.wait(SOON);
     assert_eq!(status.code(), Some(0), "{}", node.log());
     assert!(told.elapsed() >= DRAIN, "the sessions were not given their time");
-    assert!(node.log().contains("sessions were closed at the deadline"), "{}", node.log());
+    assert!(node.log().contains("closed at the deadline"), "{}", node.log());
     eventually("the end of the remote commands", || (!is_running(&mark)).then_some(()));
 
     let count = |name: &str| {
@@ -107,6 +76,35 @@ fn sigterm_drains_then_closes() {
     };
     assert_eq!((count("session-start"), count("session-end")), (20, 20));
     assert!(!home.path().join("run/address").exists());
+}
+
+/// What ends in the middle is an error on every transport, in words of the program's own.
+#[test]
+fn clients_of_a_node_that_goes_are_told_so() {
+    let home = Home::new();
+    let mut node = Node::start(&home, &["--drain", "0"]);
+    let client = Client::known_to(&home, "tester", "ssh");
+    let address = node.address().to_string();
+    let mut dialled = Vec::new();
+    for via in WAYS {
+        let mut dial = client.home.alknet(&["dial", &address, "ssh", "--via", via]);
+        dial.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = dial.spawn().unwrap();
+        // A QUIC stream begins with its first byte, and the end of the input would be an end
+        // in order.
+        let mut input = child.stdin.take().unwrap();
+        input.write_all(b"SSH-2.0-test\r\n").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+        dialled.push((via, child, input));
+    }
+    node.signal(Signal::SIGTERM);
+    for (via, child, _input) in dialled {
+        let ended = output_of(child, SOON);
+        let said = text(&ended);
+        assert_eq!(ended.status.code(), Some(1), "{via}: {said}");
+        assert!(!said.contains("://") && !said.contains("notify"), "{via}: {said}");
+    }
+    assert_eq!(node.wait(SOON).code(), Some(0), "{}", node.log());
 }
 
 #[test]
@@ -133,7 +131,7 @@ fn kill_and_restart_lose_nothing() {
         (list("peer"), list("token"))
     };
     let before = known();
-    let mut session = Session::start(&client, &node, "tls", "killed");
+    let mut session = Session::start(&client, &node, "tls", &marked("killed"));
     session.ready();
     node.signal(Signal::SIGKILL);
     assert_eq!(node.wait(SOON).code(), None);

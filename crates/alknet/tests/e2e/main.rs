@@ -11,13 +11,20 @@
     reason = "helpers of tests"
 )]
 
+mod certificates;
 mod client;
 mod hostile;
 mod http;
 mod https;
 mod lifecycle;
+mod limits;
 mod node;
 mod openssh;
+mod own_service;
 mod process;
 mod refusals;
+mod reload;
+mod revocation;
+mod secrets;
+mod session;
 mod terminal;

@@ -37,7 +37,20 @@ impl Home {
     /// The program, with this state folder and nothing of the caller's environment that
     /// would change what it does.
     pub(crate) fn alknet(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_alknet"));
+        self.program(Path::new(env!("CARGO_BIN_EXE_alknet")), args)
+    }
+
+    /// One of this crate's examples, each of which is the whole program and something more.
+    pub(crate) fn example(&self, name: &str, args: &[&str]) -> Command {
+        // cargo names the folder to nobody: the examples are built beside the program.
+        let program = Path::new(env!("CARGO_BIN_EXE_alknet"));
+        let example = program.parent().unwrap().join("examples").join(name);
+        assert!(example.exists(), "not built: cargo build -p alknet --examples");
+        self.program(&example, args)
+    }
+
+    fn program(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).env("ALKNET_HOME", self.path()).env_remove("ALKNET_LOG");
         command
     }
@@ -68,6 +81,7 @@ pub(crate) struct Banner {
     pub(crate) node: String,
     pub(crate) listen: SocketAddr,
     pub(crate) sign_in: Vec<String>,
+    pub(crate) ssh: String,
 }
 
 /// A running node. It is stopped when it is dropped, and what it logged is shown if that
@@ -90,10 +104,22 @@ impl Node {
     #[track_caller]
     pub(crate) fn start_at(home: &Home, listen: &str, args: &[&str]) -> Self {
         let drain: &[&str] = if args.contains(&"--drain") { &[] } else { &["--drain", "1"] };
-        let mut child = home
-            .alknet(&["serve", "--listen", listen, "--json"])
-            .args(drain)
-            .args(args)
+        let mut serve = home.alknet(&["serve", "--listen", listen, "--json"]);
+        serve.args(drain).args(args);
+        Self::run(home, serve)
+    }
+
+    /// The same of one of this crate's examples.
+    #[track_caller]
+    pub(crate) fn start_example(home: &Home, name: &str) -> Self {
+        const SERVE: [&str; 6] = ["serve", "--listen", "127.0.0.1:0", "--json", "--drain", "1"];
+        Self::run(home, home.example(name, &SERVE))
+    }
+
+    /// A command that serves this state folder and prints how to reach it as JSON.
+    #[track_caller]
+    pub(crate) fn run(home: &Home, mut serve: Command) -> Self {
+        let mut child = serve
             .envs(account_of(home.path()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -21,7 +21,7 @@ use crate::{
     client::{Client, WAYS},
     https::{http3, raw, request, shown, upgrade},
     node::{Home, Node},
-    process::{first_bytes, output, stdout, text},
+    process::{eventually, first_bytes, output, stdout, text},
 };
 
 #[test]
@@ -56,6 +56,7 @@ fn a_wrong_identity_ends_dial() {
         assert_eq!(failed.status.code(), Some(1), "{said}");
         if via == "quic" || via == "tls" {
             assert!(said.contains("identity") && said.contains(&other), "{said}");
+            assert!(said.contains("--pin") && !said.contains("known_nodes"), "{said}");
         }
         assert!(failed.stdout.is_empty(), "{said}");
     }
@@ -122,7 +123,9 @@ fn a_stolen_public_key_is_refused() {
     assert!(said.contains("DecryptError") || said.contains("BadSignature"), "{said}");
     let own = NodeIdentity::from_seed(&THIEF).unwrap().id();
     present(&node, own).unwrap();
-    assert!(home.audit().iter().all(|event| event["key"] != victim_id.to_string()));
+    // Beside the command that added it.
+    let mut seen = home.audit().into_iter().filter(|event| event["transport"] != "local");
+    assert!(seen.all(|event| event["key"] != victim_id.to_string()));
 }
 
 const THIEF: [u8; 32] = [7; 32];
@@ -131,12 +134,28 @@ const THIEF: [u8; 32] = [7; 32];
 /// node then says first.
 fn present(node: &Node, id: NodeId) -> Result<String, String> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider.clone())
+    present_key(node, certified(&provider, id))
+}
+
+/// The same with any certificate, and a key that need not be the certificate's own.
+pub(crate) fn present_certificate(
+    node: &Node,
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<String, String> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    present_key(node, rustls::sign::CertifiedKey::new(vec![certificate], key))
+}
+
+fn present_key(node: &Node, key: rustls::sign::CertifiedKey) -> Result<String, String> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyServer))
-        .with_client_cert_resolver(Arc::new(Shows(certified(&provider, id))));
+        .with_client_cert_resolver(Arc::new(Shows(key)));
     config.alpn_protocols = vec![b"alknet/ssh".to_vec()];
     let name = ServerName::try_from("localhost").unwrap();
     let mut tls = ClientConnection::new(Arc::new(config), name).unwrap();
@@ -372,10 +391,12 @@ fn said_in_audit(home: &Home, reason: &str) {
 fn a_covered_node_has_no_service_of_its_own() {
     let covered = Covered::start();
     let client = Client::known_to(&covered.home, "tester", "ssh");
+    let address = covered.node.address().to_string();
+    let dial = |via: &str| client.home.alknet(&["dial", &address, "ssh", "--via", via]);
     for via in ["quic", "tls"] {
-        let address = covered.node.address().to_string();
-        let failed = output(&mut client.home.alknet(&["dial", &address, "ssh", "--via", via]));
-        assert_eq!(failed.status.code(), Some(1), "{}", text(&failed));
+        let said = text(&output(&mut dial(via)));
+        assert!(said.contains("does not offer alknet/ssh"), "{said}");
+        assert!(said.contains("--via webtransport"), "{said}");
     }
     for via in ["webtransport", "websocket"] {
         assert_eq!(stdout(&output(client.ssh(&covered.node, via).arg("echo inside"))), "inside\n");
@@ -385,4 +406,46 @@ fn a_covered_node_has_no_service_of_its_own() {
         let failed = output(stranger.ssh(&covered.node, via).arg("true"));
         assert_eq!(failed.status.code(), Some(255), "{}", text(&failed));
     }
+    // Once it was reached inside HTTPS the service is not asked for in the open again.
+    for _ in 0..2 {
+        assert_eq!(first_bytes(&mut dial("auto")), *b"SSH-2.0-");
+    }
+    let winner = std::fs::read_to_string(client.home.path().join("via.json")).unwrap();
+    assert!(winner.contains("webtransport"), "{winner}");
+}
+
+/// Whoever is not let in says so to the node before the process ends: a session that nobody
+/// is left in would stay for its idle timeout.
+#[test]
+fn a_refused_dial_leaves_no_session_behind() {
+    let covered = Covered::start();
+    let stranger = Client::new();
+    let address = covered.node.address().to_string();
+    // One that ends without a word is sometimes quick enough all the same.
+    for via in ["webtransport", "websocket", "auto"].repeat(4) {
+        let failed = output(&mut stranger.home.alknet(&["dial", &address, "ssh", "--via", via]));
+        let said = text(&failed);
+        assert_eq!(failed.status.code(), Some(1), "{said}");
+        assert!(said.contains("not let in") && said.contains("alknet id"), "{said}");
+    }
+    let sessions = |event: &str| {
+        let audit = covered.home.audit();
+        audit.iter().filter(|entry| entry["event"] == event).count()
+    };
+    eventually("the end of every session", || {
+        let started = sessions("session-start");
+        (started > 0 && started == sessions("session-end")).then_some(())
+    });
+}
+
+#[test]
+fn the_banner_of_a_covered_node_is_true() {
+    let covered = Covered::start();
+    let banner = covered.node.banner();
+    assert!(banner.ssh.contains("ssh --via webtransport'"), "{}", banner.ssh);
+    let client = Client::known_to(&covered.home, "tester", "ssh");
+    let (_, rest) = banner.ssh.split_once("='alknet ").unwrap();
+    let (dial, _) = rest.split_once('\'').unwrap();
+    let mut dial = client.home.alknet(&dial.split(' ').collect::<Vec<_>>());
+    assert_eq!(first_bytes(&mut dial), *b"SSH-2.0-");
 }

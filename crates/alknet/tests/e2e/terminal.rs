@@ -65,6 +65,11 @@ impl Terminal {
         assert!(!late.timed_out(), "{text:?} is not on the screen: {}", *shown);
     }
 
+    /// All that the screen has shown so far.
+    pub(crate) fn shown(&self) -> String {
+        self.screen.0.lock().unwrap().clone()
+    }
+
     /// Waits for the end; the exit status.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         self.child.wait().unwrap().code()

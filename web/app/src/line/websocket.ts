@@ -20,17 +20,26 @@ const WAITING = 16 * 1024 * 1024;
 
 const NORMAL = 1000;
 
+/** A node's codes stand in the range for applications (RFC 6455 §7.4.2). */
+const CODES = 4000;
+
 /** The service as a WebSocket subprotocol, in which a slash is not allowed (RFC 6455 §4.1). */
 const SUBPROTOCOL = SERVICE.replace("/", ".");
 
 /** A WebSocket with the ticket among its subprotocols. */
 export function overWebSocket(host: string, ticket: string): Promise<Line> {
   const socket = new WebSocket(`wss://${host}/${SERVICE}`, [SUBPROTOCOL, TICKET + ticket]);
+  const closed = new Promise<number | undefined>((resolve) =>
+    socket.addEventListener("close", ({ code }) =>
+      resolve(code < CODES ? undefined : code - CODES),
+    ),
+  );
   return new Promise((resolve, reject) => {
     const deadline = setTimeout(() => socket.close(), DEADLINE_MS);
     socket.onopen = () => {
       clearTimeout(deadline);
-      resolve({ carrier: "websocket", ...streams(socket), close: () => socket.close(NORMAL) });
+      const close = () => socket.close(NORMAL);
+      resolve({ carrier: "websocket", ...streams(socket), closed, close });
     };
     socket.onclose = () => {
       clearTimeout(deadline);

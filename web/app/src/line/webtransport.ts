@@ -19,12 +19,16 @@ export async function overWebTransport(
   }
   const session = new WebTransport(`https://${host}/${SERVICE}`, options);
   // Failures show in `ready` and in the stream; this promise would report them again.
-  session.closed.catch(() => undefined);
+  const closed = session.closed.then(
+    ({ closeCode }) => closeCode,
+    () => undefined,
+  );
   const deadline = setTimeout(() => session.close(), DEADLINE_MS);
   try {
     await session.ready;
     const { readable, writable } = await session.createBidirectionalStream();
-    return { carrier: "webtransport", readable, writable, close: () => session.close() };
+    const close = () => session.close();
+    return { carrier: "webtransport", readable, writable, closed, close };
   } catch (error) {
     session.close();
     throw error;

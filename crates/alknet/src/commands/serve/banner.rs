@@ -14,21 +14,31 @@ struct Banner {
     /// The same one-time secret for each name or address of the node.
     sign_in: Vec<String>,
     ssh: String,
+    #[serde(skip)]
+    cover: bool,
 }
 
 /// Prints how to reach the node; the sign-in link goes nowhere but to this process's stdout.
-pub(super) async fn print(node: &Node, hosts: &Hosts, json: bool) -> Result<(), Failure> {
+pub(super) async fn print(
+    node: &Node,
+    hosts: &Hosts,
+    cover: bool,
+    json: bool,
+) -> Result<(), Failure> {
     let host = hosts.first();
+    // By itself `dial` would ask for the service in the open first.
+    let via = if cover { " --via webtransport" } else { "" };
     let banner = Banner {
         node: node.id.to_string(),
         listen: node.address(),
         sign_in: hosts.sign_in_links(&node.store, node.id).await?,
         ssh: format!(
-            "ssh -o ProxyCommand='alknet dial {} ssh' {}@{}",
+            "ssh -o ProxyCommand='alknet dial {} ssh{via}' {}@{}",
             hosts.authority(host),
             node.account,
             host.trim_matches(['[', ']'])
         ),
+        cover,
     };
     if json { print_line(&banner) } else { print_text(&banner) }
 }
@@ -48,7 +58,14 @@ fn print_text(banner: &Banner) -> Result<(), Failure> {
         "         (works once, within 15 minutes; the browser warns of the self-signed certificate)",
     )?;
     output::line(format_args!("ssh      {}", banner.ssh))?;
-    output::line("         (with a key from `alknet peer add NAME --key FILE --scope ssh`)")?;
+    if banner.cover {
+        output::line(
+            "         (with both keys from `alknet peer add NAME --key FILE --key ID --scope ssh`: \
+             FILE is an SSH key, ID what `alknet id` prints on that machine)",
+        )?;
+    } else {
+        output::line("         (with a key from `alknet peer add NAME --key FILE --scope ssh`)")?;
+    }
     Ok(())
 }
 

@@ -2,10 +2,11 @@
 
 use alknet_core::{Alpn, Identity, Secret, TicketRefusal};
 
-use super::{Store, StoreError, common, fresh, hash, now, scopes};
+use super::{Sqlite, hash, scopes};
+use crate::store::{StoreError, fresh, now};
 
 /// How long a ticket is good for, in seconds.
-pub(crate) const LIFETIME: i64 = 30;
+const LIFETIME: i64 = 30;
 /// How long a ticket is remembered after that, in seconds: the audit log can tell a used
 /// or expired one from an invented one.
 const REMEMBERED: i64 = 10 * 60;
@@ -15,7 +16,7 @@ const MAX_REMEMBERED: i64 = 1024;
 /// How many unused tickets of one identity are good at the same time.
 const MAX_OPEN: i64 = 64;
 
-impl Store {
+impl Sqlite {
     /// Makes a ticket with what the identity may do at this moment.
     pub(super) async fn new_ticket(
         &self,
@@ -28,24 +29,21 @@ impl Store {
             .bind(now - REMEMBERED)
             .execute(&mut *tx)
             .await?;
-        let counts: Option<(i64, i64)> = sqlx::query_as(
-            "SELECT COUNT(CASE WHEN used_at IS NULL AND expires_at > $2 THEN 1 END),
-                    COUNT(tickets.hash)
-             FROM peers LEFT JOIN tickets ON tickets.peer = peers.id
-             WHERE peers.id = $1 GROUP BY peers.id",
+        let (open, remembered): (i64, i64) = sqlx::query_as(
+            "SELECT COUNT(CASE WHEN used_at IS NULL AND expires_at > $2 THEN 1 END), COUNT(hash)
+             FROM tickets WHERE identity = $1",
         )
         .bind(&identity.id)
         .bind(now)
-        .fetch_optional(&mut *tx)
+        .fetch_one(&mut *tx)
         .await?;
-        let (open, remembered) = counts.ok_or(StoreError::UnknownIdentity)?;
         if open >= MAX_OPEN {
             return Err(StoreError::TooManyTickets);
         }
         if remembered >= MAX_REMEMBERED {
             sqlx::query(
                 "DELETE FROM tickets
-                 WHERE peer = $1 AND (used_at IS NOT NULL OR expires_at <= $2)",
+                 WHERE identity = $1 AND (used_at IS NOT NULL OR expires_at <= $2)",
             )
             .bind(&identity.id)
             .bind(now)
@@ -54,11 +52,13 @@ impl Store {
         }
         let ticket = fresh("")?;
         sqlx::query(
-            "INSERT INTO tickets (hash, peer, scopes, alpn, expires_at)
-             VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO tickets (hash, identity, name, credential, scopes, alpn, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(hash(&ticket))
         .bind(&identity.id)
+        .bind(&identity.name)
+        .bind(identity.credential.to_string())
         .bind(identity.scopes.to_string())
         .bind(alpn.as_str())
         .bind(now + LIFETIME)
@@ -68,34 +68,29 @@ impl Store {
         Ok(ticket)
     }
 
-    /// Uses up a ticket: the update finds it unused for one caller only.
+    /// Uses up a ticket: the update finds it unused for one caller only. The identity is the
+    /// one that it was issued to, as it was then.
     pub(super) async fn use_ticket(
         &self,
         ticket: &Secret,
         alpn: &Alpn,
     ) -> Result<Result<Identity, TicketRefusal>, StoreError> {
-        let used: Option<(String, String)> = sqlx::query_as(
+        let used: Option<(String, String, String, String)> = sqlx::query_as(
             "UPDATE tickets SET used_at = $3
              WHERE hash = $1 AND alpn = $2 AND used_at IS NULL AND expires_at > $3
-             RETURNING peer, scopes",
+             RETURNING identity, name, credential, scopes",
         )
         .bind(hash(ticket))
         .bind(alpn.as_str())
         .bind(now())
         .fetch_optional(&self.pool)
         .await?;
-        let Some((id, granted)) = used else {
+        let Some((id, name, credential, granted)) = used else {
             return Ok(Err(self.why_no_ticket(ticket, alpn).await?));
         };
-        let row: Option<(String, String)> =
-            sqlx::query_as("SELECT name, scopes FROM peers WHERE id = $1")
-                .bind(&id)
-                .fetch_optional(&self.pool)
-                .await?;
-        // Removed in the instant between.
-        let Some((name, limit)) = row else { return Ok(Err(TicketRefusal::Unknown)) };
-        let scopes = common(&scopes(&granted), &scopes(&limit));
-        Ok(Ok(Identity { id, name, scopes }))
+        // What another version wrote and this one cannot read stands for nothing here.
+        let Ok(credential) = credential.parse() else { return Ok(Err(TicketRefusal::Revoked)) };
+        Ok(Ok(Identity::new(id, name, scopes(&granted), credential)))
     }
 
     async fn why_no_ticket(

@@ -2,84 +2,22 @@
 
 use std::time::Duration;
 
-use alknet_core::{Identity, KeyFingerprint, Scopes, Secret};
-use serde::Serialize;
+use alknet_core::{Credential, Identity, KeyFingerprint, Scopes, Secret};
 
 use super::{
-    Store, StoreError, TOKEN_PREFIX, after, common, fresh, fresh_id, hash, now,
-    peers::{as_list, drop_tickets},
+    Sqlite, Write, fresh_id, hash,
+    revisions::{self, Ended},
     scopes,
 };
-use crate::keys;
+use crate::{
+    keys,
+    store::{NewToken, OWNER, StoreError, Token, TokenError, after, fresh_token, moment, now},
+};
 
 /// How exact the time of last use is, in seconds: a look-up seldom writes.
 const LAST_USE_STEP: i64 = 60;
 /// How long a session or a sign-in link is remembered after its end, in seconds.
 const REMEMBERED: i64 = 24 * 60 * 60;
-
-/// A token that is to be made.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NewToken<'a> {
-    /// What the owner calls it.
-    pub(crate) name: &'a str,
-    /// The name of the peer that it stands for.
-    pub(crate) peer: &'a str,
-    /// What it may do: no more than its peer at any time. `None`: what its peer may.
-    pub(crate) scopes: Option<&'a Scopes>,
-    /// How long it is good for; `None`: until it is revoked.
-    pub(crate) lifetime: Option<Duration>,
-}
-
-/// A token or a session, without its secret.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Token {
-    /// What it is revoked by.
-    pub(crate) id: String,
-    /// `token` or `session`.
-    pub(crate) kind: String,
-    /// What the owner calls it.
-    pub(crate) name: String,
-    /// The name of the peer that it stands for.
-    pub(crate) peer: String,
-    /// What it may do, as far as its peer may.
-    #[serde(serialize_with = "as_list")]
-    pub(crate) scopes: Scopes,
-    /// Seconds since 1970.
-    pub(crate) created_at: i64,
-    /// Seconds since 1970; `None`: never.
-    pub(crate) expires_at: Option<i64>,
-    /// Seconds since 1970, to the minute; `None`: not yet.
-    pub(crate) last_used_at: Option<i64>,
-}
-
-/// A token cannot be made or revoked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub(crate) enum TokenError {
-    /// The database failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// There is no such peer.
-    #[error("there is no peer {0}")]
-    UnknownPeer(String),
-    /// A token may not do more than its peer.
-    #[error("the peer {peer} may do no more than {scopes}")]
-    Exceeds {
-        /// The peer.
-        peer: String,
-        /// What it may do.
-        scopes: Scopes,
-    },
-    /// There is no such token.
-    #[error("there is no token {0}")]
-    Unknown(String),
-}
-
-impl From<sqlx::Error> for TokenError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
-    }
-}
 
 /// What kinds of secret the table holds.
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +49,7 @@ pub(super) struct Row<'a> {
 
 type TokenRow = (String, String, String, String, String, i64, Option<i64>, Option<i64>);
 
-impl Store {
+impl Sqlite {
     /// Makes a token. The secret is returned this once: the store keeps its hash.
     pub(crate) async fn create_token(
         &self,
@@ -147,6 +85,7 @@ impl Store {
             created_at: now(),
             expires_at: new.lifetime.map(after),
             last_used_at: None,
+            revoked: None,
         };
         Ok((secret, token))
     }
@@ -164,24 +103,38 @@ impl Store {
         .bind(now())
         .fetch_all(&self.pool)
         .await?;
-        let token =
-            |(id, kind, name, peer, granted, created_at, expires_at, last_used_at): TokenRow| {
-                let scopes = scopes(&granted);
-                Token { id, kind, name, peer, scopes, created_at, expires_at, last_used_at }
-            };
         Ok(rows.into_iter().map(token).collect())
+    }
+
+    /// The tokens and sessions that are over, as far back as they are remembered.
+    pub(crate) async fn ended_tokens(&self) -> Result<Vec<Token>, StoreError> {
+        let rows: Vec<TokenRow> = sqlx::query_as(
+            "SELECT tokens.id, tokens.kind, tokens.name, peers.name, tokens.scopes,
+                    tokens.created_at, tokens.expires_at, tokens.last_used_at
+             FROM tokens JOIN peers ON peers.id = tokens.peer
+             WHERE tokens.kind <> 'signin' AND tokens.expires_at <= $1",
+        )
+        .bind(now())
+        .fetch_all(&self.pool)
+        .await?;
+        let mut ended = self.revoked_tokens().await?;
+        ended.extend(rows.into_iter().map(token));
+        ended.sort_by(|a, b| (a.created_at, &a.id).cmp(&(b.created_at, &b.id)));
+        Ok(ended)
     }
 
     /// Ends a token or a session at once.
     pub(crate) async fn revoke(&self, id: &str) -> Result<(), TokenError> {
         let mut tx = self.write().await?;
-        let peer: Option<(String,)> =
-            sqlx::query_as("DELETE FROM tokens WHERE id = $1 AND kind <> 'signin' RETURNING peer")
-                .bind(id)
-                .fetch_optional(&mut *tx)
-                .await?;
-        let (peer,) = peer.ok_or_else(|| TokenError::Unknown(id.into()))?;
-        drop_tickets(&mut tx, &peer).await?;
+        let gone: Option<Gone> = sqlx::query_as(
+            "DELETE FROM tokens WHERE id = $1 AND kind <> 'signin'
+             RETURNING id, kind, name, peer, scopes, created_at",
+        )
+        .bind(id)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let gone = gone.ok_or_else(|| TokenError::Unknown(id.into()))?;
+        remember(&mut tx, &gone, Some(OWNER)).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -192,7 +145,7 @@ impl Store {
         token: &Secret,
     ) -> Result<Option<Identity>, StoreError> {
         let row = sqlx::query_as(
-            "SELECT tokens.id, tokens.last_used_at, tokens.scopes,
+            "SELECT tokens.id, tokens.last_used_at, tokens.expires_at, tokens.scopes,
                     peers.id, peers.name, peers.scopes
              FROM tokens JOIN peers ON peers.id = tokens.peer
              WHERE tokens.hash = $1 AND tokens.kind <> 'signin'
@@ -211,7 +164,7 @@ impl Store {
         key: &KeyFingerprint,
     ) -> Result<Option<Identity>, StoreError> {
         let row = sqlx::query_as(
-            "SELECT tokens.id, tokens.last_used_at, tokens.scopes,
+            "SELECT tokens.id, tokens.last_used_at, tokens.expires_at, tokens.scopes,
                     peers.id, peers.name, peers.scopes
              FROM tokens JOIN peers ON peers.id = tokens.peer
              WHERE tokens.key = $1 AND tokens.kind <> 'signin'
@@ -224,12 +177,31 @@ impl Store {
         Ok(self.used(row).await)
     }
 
+    /// Who holds the token or session of this id, with what it may do. That is no use of it.
+    pub(super) async fn holder_of_token_id(
+        &self,
+        id: &str,
+    ) -> Result<Option<Identity>, StoreError> {
+        let row: Option<HolderRow> = sqlx::query_as(
+            "SELECT tokens.id, tokens.last_used_at, tokens.expires_at, tokens.scopes,
+                    peers.id, peers.name, peers.scopes
+             FROM tokens JOIN peers ON peers.id = tokens.peer
+             WHERE tokens.id = $1 AND tokens.kind <> 'signin'
+               AND (tokens.expires_at IS NULL OR tokens.expires_at > $2)",
+        )
+        .bind(id)
+        .bind(now())
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(holder))
+    }
+
     /// Notes that a token was used. Who may enter does not hang on the note.
     async fn used(&self, row: Option<HolderRow>) -> Option<Identity> {
-        let (token, last_used, granted, id, name, limit) = row?;
-        if last_used.is_none_or(|last| last.saturating_add(LAST_USE_STEP) <= now()) {
+        let row = row?;
+        if row.1.is_none_or(|last| last.saturating_add(LAST_USE_STEP) <= now()) {
             let note = sqlx::query("UPDATE tokens SET last_used_at = $2 WHERE id = $1")
-                .bind(token)
+                .bind(&row.0)
                 .bind(now())
                 .execute(&self.pool)
                 .await;
@@ -237,22 +209,50 @@ impl Store {
                 tracing::warn!(%error, "the use of a token could not be noted");
             }
         }
-        Some(Identity { id, name, scopes: common(&scopes(&granted), &scopes(&limit)) })
+        Some(holder(row))
     }
 }
 
-type HolderRow = (String, Option<i64>, String, String, String, String);
+fn token(row: TokenRow) -> Token {
+    let (id, kind, name, peer, granted, created_at, expires_at, last_used_at) = row;
+    let scopes = scopes(&granted);
+    Token { id, kind, name, peer, scopes, created_at, expires_at, last_used_at, revoked: None }
+}
+
+/// The id of the token, its last use, its end, its scopes; then the peer.
+type HolderRow = (String, Option<i64>, Option<i64>, String, String, String, String);
+
+fn holder((token, _, expires_at, granted, id, name, limit): HolderRow) -> Identity {
+    let scopes = scopes(&granted).common(&scopes(&limit));
+    let identity = Identity::new(id, name, scopes, Credential::Token(token));
+    Identity { valid_until: expires_at.map(moment), ..identity }
+}
+
+/// A row that was deleted: id, kind, name, the id of the peer, scopes, and when it began.
+pub(super) type Gone = (String, String, String, String, String, i64);
+
+/// Remembers that a token or session was ended: by its own peer, if nobody else is named.
+pub(super) async fn remember(
+    tx: &mut Write,
+    (id, kind, name, peer, scopes, created_at): &Gone,
+    by: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    let (peer,): (String,) = sqlx::query_as("SELECT name FROM peers WHERE id = $1")
+        .bind(peer)
+        .fetch_one(&mut **tx)
+        .await?;
+    let (by, created_at) = (by.unwrap_or(&peer), *created_at);
+    let ended = Ended { kind, id, name, peer: &peer, scopes, created_at, by };
+    revisions::remember(tx, ended).await
+}
 
 /// Makes a secret and its row; gives the secret and the id. Rows that are long over go.
-pub(super) async fn insert(
-    tx: &mut sqlx::Transaction<'static, sqlx::Sqlite>,
-    row: &Row<'_>,
-) -> Result<(Secret, String), StoreError> {
+pub(super) async fn insert(tx: &mut Write, row: &Row<'_>) -> Result<(Secret, String), StoreError> {
     sqlx::query("DELETE FROM tokens WHERE kind <> 'token' AND expires_at < $1")
         .bind(now() - REMEMBERED)
         .execute(&mut **tx)
         .await?;
-    let secret = fresh(TOKEN_PREFIX)?;
+    let secret = fresh_token()?;
     let id = fresh_id()?;
     let key = match row.kind {
         Kind::Token => Some(keys::token_identity(&secret)?.id().to_string()),

@@ -1,46 +1,20 @@
 //! The way of a browser into a session: a link that works once.
 
-use std::time::Duration;
+use std::time::SystemTime;
 
-use alknet_core::{Identity, Scopes, Secret};
+use alknet_core::{Credential, Identity, Scopes, Secret};
 
 use super::{
-    OWNER, Store, StoreError, hash, now,
-    peers::drop_tickets,
+    Sqlite, hash,
     tokens::{self, Kind, Row},
 };
+use crate::store::{
+    OWNER, SignIn, SignInRefusal, StoreError,
+    model::{LINK_LIFETIME, SESSION_LIFETIME},
+    now,
+};
 
-/// How long a sign-in link is good for.
-pub(crate) const LINK_LIFETIME: Duration = Duration::from_secs(15 * 60);
-/// How long a session is good for.
-pub(crate) const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
-
-/// A session that has begun.
-#[derive(Debug)]
-pub(crate) struct SignIn {
-    /// What the browser keeps as its cookie.
-    pub(crate) session: Secret,
-    /// How long it is good for.
-    pub(crate) lifetime: Duration,
-    /// Who signed in.
-    pub(crate) identity: Identity,
-}
-
-/// Why a sign-in link does not work. For the audit log and the person who was sent it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SignInRefusal {
-    /// Never issued, or so long ago that it is forgotten.
-    #[error("unknown sign-in link")]
-    Unknown,
-    /// Already used.
-    #[error("used sign-in link")]
-    Used,
-    /// Too old.
-    #[error("expired sign-in link")]
-    Expired,
-}
-
-impl Store {
+impl Sqlite {
     /// Makes the secret of a link that signs in as the owner: once, for 15 minutes.
     pub(crate) async fn create_signin(&self) -> Result<Secret, StoreError> {
         let mut tx = self.write().await?;
@@ -82,23 +56,26 @@ impl Store {
             scopes: &Scopes::all(),
             lifetime: Some(SESSION_LIFETIME),
         };
-        let (session, _) = tokens::insert(&mut tx, &row).await?;
+        let (session, id) = tokens::insert(&mut tx, &row).await?;
         tx.commit().await?;
-        let identity = Identity { id: OWNER.into(), name: OWNER.into(), scopes: Scopes::all() };
+        let identity = Identity::new(OWNER, OWNER, Scopes::all(), Credential::Token(id));
+        let valid_until = SystemTime::now().checked_add(SESSION_LIFETIME);
+        let identity = Identity { valid_until, ..identity };
         Ok(Ok(SignIn { session, lifetime: SESSION_LIFETIME, identity }))
     }
 
     /// Ends a session. A secret that is none is no error.
     pub(crate) async fn signout(&self, session: &Secret) -> Result<(), StoreError> {
         let mut tx = self.write().await?;
-        let peer: Option<(String,)> = sqlx::query_as(
-            "DELETE FROM tokens WHERE hash = $1 AND kind = 'session' RETURNING peer",
+        let gone: Option<tokens::Gone> = sqlx::query_as(
+            "DELETE FROM tokens WHERE hash = $1 AND kind = 'session'
+             RETURNING id, kind, name, peer, scopes, created_at",
         )
         .bind(hash(session))
         .fetch_optional(&mut *tx)
         .await?;
-        if let Some((peer,)) = peer {
-            drop_tickets(&mut tx, &peer).await?;
+        if let Some(gone) = gone {
+            tokens::remember(&mut tx, &gone, None).await?;
         }
         tx.commit().await?;
         Ok(())

@@ -1,0 +1,268 @@
+//! Whom the node knows by key.
+
+use std::collections::HashMap;
+
+use alknet_core::{Identity, KeyFingerprint, Scopes};
+
+use super::{
+    Sqlite, Write, authorities, fresh_id,
+    revisions::{self, Ended},
+    scopes,
+};
+use crate::{
+    peer_key::PeerKey,
+    store::{
+        Added, OWNER, Peer, PeerChange, PeerError, StoreError,
+        model::{MAX_KEYS, StoredAuthority, StoredKey},
+        now,
+    },
+};
+
+type PeerRow = (String, String, String, i64);
+type KeyRow = (String, String, String, String, String, Option<String>, i64);
+
+impl Sqlite {
+    /// Every peer, by name.
+    pub(crate) async fn peers(&self) -> Result<Vec<Peer>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let mut keys: HashMap<String, Vec<StoredKey>> = HashMap::new();
+        let rows: Vec<KeyRow> = sqlx::query_as(
+            "SELECT peer, fingerprint, kind, comment, scopes, openssh, created_at
+             FROM peer_keys ORDER BY created_at, fingerprint",
+        )
+        .fetch_all(&mut *tx)
+        .await?;
+        for row in rows {
+            keys.entry(row.0.clone()).or_default().push(key(row));
+        }
+        let mut authorities = authorities::of_all(&mut tx).await?;
+        let rows: Vec<PeerRow> =
+            sqlx::query_as("SELECT id, name, scopes, created_at FROM peers ORDER BY name")
+                .fetch_all(&mut *tx)
+                .await?;
+        let whole = |row: PeerRow| {
+            let keys = keys.remove(&row.0).unwrap_or_default();
+            let authorities = authorities.remove(&row.0).unwrap_or_default();
+            peer(row, keys, authorities)
+        };
+        Ok(rows.into_iter().map(whole).collect())
+    }
+
+    /// The peer of this name or id.
+    pub(crate) async fn peer(&self, name: &str) -> Result<Option<Peer>, StoreError> {
+        let mut tx = self.pool.begin().await?;
+        let row: Option<PeerRow> = sqlx::query_as(
+            "SELECT id, name, scopes, created_at FROM peers WHERE name = $1 OR id = $1
+             ORDER BY CASE WHEN name = $1 THEN 0 ELSE 1 END LIMIT 1",
+        )
+        .bind(name)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let keys: Vec<KeyRow> = sqlx::query_as(
+            "SELECT peer, fingerprint, kind, comment, scopes, openssh, created_at
+             FROM peer_keys WHERE peer = $1 ORDER BY created_at, fingerprint",
+        )
+        .bind(&row.0)
+        .fetch_all(&mut *tx)
+        .await?;
+        let authorities = authorities::of_one(&mut tx, &row.0).await?;
+        Ok(Some(peer(row, keys.into_iter().map(key).collect(), authorities)))
+    }
+
+    /// Adds a peer, or keys and authorities to one that is there.
+    pub(crate) async fn add_peer(
+        &self,
+        name: &str,
+        change: PeerChange<'_>,
+    ) -> Result<Added, PeerError> {
+        let mut tx = self.write().await?;
+        let (id, new) = match (peer_id(&mut tx, name).await?, change.scopes) {
+            (Some(id), None) => (id, false),
+            (Some(id), Some(_)) if id == OWNER => return Err(PeerError::Owner),
+            (Some(id), Some(granted)) => {
+                set_scopes(&mut tx, &id, granted).await?;
+                (id, false)
+            }
+            (None, Some(granted)) => (insert_peer(&mut tx, name, granted).await?, true),
+            (None, None) => return Err(PeerError::NoScopes(name.into())),
+        };
+        let mut added = Added { new, keys: 0, principals: 0 };
+        for key in change.keys {
+            added.keys += usize::from(insert_key(&mut tx, &id, key, &Scopes::all()).await?);
+        }
+        for authority in change.authorities {
+            added.principals += authorities::insert(&mut tx, &id, authority).await?;
+        }
+        tx.commit().await?;
+        Ok(added)
+    }
+
+    /// Adds a key to somebody who is known, with what they may do at this moment. Tells
+    /// whether it is new.
+    pub(crate) async fn add_key_to_identity(
+        &self,
+        identity: &Identity,
+        key: &PeerKey,
+    ) -> Result<bool, PeerError> {
+        let mut tx = self.write().await?;
+        let (known,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM peers WHERE id = $1")
+            .bind(&identity.id)
+            .fetch_one(&mut *tx)
+            .await?;
+        if known == 0 {
+            return Err(PeerError::Unknown(identity.name.clone()));
+        }
+        let new = insert_key(&mut tx, &identity.id, key, &identity.scopes).await?;
+        tx.commit().await?;
+        Ok(new)
+    }
+
+    /// Removes a peer with its keys, authorities and tokens.
+    pub(crate) async fn remove_peer(&self, name: &str) -> Result<(), PeerError> {
+        if name == OWNER {
+            return Err(PeerError::Owner);
+        }
+        let mut tx = self.write().await?;
+        let gone: Option<(String, String, i64)> =
+            sqlx::query_as("DELETE FROM peers WHERE name = $1 RETURNING id, scopes, created_at")
+                .bind(name)
+                .fetch_optional(&mut *tx)
+                .await?;
+        let (id, scopes, created_at) = gone.ok_or_else(|| PeerError::Unknown(name.into()))?;
+        let ended = Ended {
+            kind: "peer",
+            id: &id,
+            name,
+            peer: name,
+            scopes: &scopes,
+            created_at,
+            by: OWNER,
+        };
+        revisions::remember(&mut tx, ended).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Removes one key of a peer.
+    pub(crate) async fn remove_key(
+        &self,
+        name: &str,
+        key: &KeyFingerprint,
+    ) -> Result<(), PeerError> {
+        let mut tx = self.write().await?;
+        let peer = peer_id(&mut tx, name).await?;
+        let peer = peer.ok_or_else(|| PeerError::Unknown(name.into()))?;
+        let id = key.to_string();
+        let gone: Option<(String, String, i64)> = sqlx::query_as(
+            "DELETE FROM peer_keys WHERE peer = $1 AND fingerprint = $2
+             RETURNING comment, scopes, created_at",
+        )
+        .bind(&peer)
+        .bind(&id)
+        .fetch_optional(&mut *tx)
+        .await?;
+        let (comment, scopes, created_at) =
+            gone.ok_or_else(|| PeerError::UnknownKey(name.into()))?;
+        let ended = Ended {
+            kind: "key",
+            id: &id,
+            name: &comment,
+            peer: name,
+            scopes: &scopes,
+            created_at,
+            by: OWNER,
+        };
+        revisions::remember(&mut tx, ended).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+fn peer(
+    (id, name, granted, created_at): PeerRow,
+    keys: Vec<StoredKey>,
+    authorities: Vec<StoredAuthority>,
+) -> Peer {
+    Peer { id, name, scopes: scopes(&granted), created_at, keys, authorities }
+}
+
+fn key((_, fingerprint, kind, comment, granted, openssh, created_at): KeyRow) -> StoredKey {
+    StoredKey { fingerprint, kind, comment, scopes: scopes(&granted), openssh, created_at }
+}
+
+pub(super) async fn peer_id(tx: &mut Write, name: &str) -> Result<Option<String>, sqlx::Error> {
+    let row: Option<(String,)> = sqlx::query_as("SELECT id FROM peers WHERE name = $1")
+        .bind(name)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(row.map(|(id,)| id))
+}
+
+pub(super) async fn insert_peer(
+    tx: &mut Write,
+    name: &str,
+    granted: &Scopes,
+) -> Result<String, StoreError> {
+    let id = fresh_id()?;
+    sqlx::query("INSERT INTO peers (id, name, scopes, created_at) VALUES ($1, $2, $3, $4)")
+        .bind(&id)
+        .bind(name)
+        .bind(granted.to_string())
+        .bind(now())
+        .execute(&mut **tx)
+        .await?;
+    Ok(id)
+}
+
+async fn set_scopes(tx: &mut Write, id: &str, granted: &Scopes) -> Result<(), sqlx::Error> {
+    sqlx::query("UPDATE peers SET scopes = $2 WHERE id = $1")
+        .bind(id)
+        .bind(granted.to_string())
+        .execute(&mut **tx)
+        .await?;
+    revisions::count(tx).await?;
+    Ok(())
+}
+
+/// Tells whether the key is new to the peer.
+pub(super) async fn insert_key(
+    tx: &mut Write,
+    id: &str,
+    key: &PeerKey,
+    granted: &Scopes,
+) -> Result<bool, PeerError> {
+    let holder: Option<(String, String)> = sqlx::query_as(
+        "SELECT peers.id, peers.name FROM peer_keys JOIN peers ON peers.id = peer_keys.peer
+         WHERE peer_keys.fingerprint = $1",
+    )
+    .bind(key.fingerprint.to_string())
+    .fetch_optional(&mut **tx)
+    .await?;
+    match holder {
+        Some((holder, _)) if holder == id => return Ok(false),
+        Some((_, peer)) => return Err(PeerError::KeyTaken { key: key.fingerprint, peer }),
+        None => {}
+    }
+    let (count,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM peer_keys WHERE peer = $1")
+        .bind(id)
+        .fetch_one(&mut **tx)
+        .await?;
+    if count >= MAX_KEYS {
+        return Err(PeerError::TooManyKeys);
+    }
+    sqlx::query(
+        "INSERT INTO peer_keys (fingerprint, peer, scopes, kind, comment, openssh, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(key.fingerprint.to_string())
+    .bind(id)
+    .bind(granted.to_string())
+    .bind(&key.kind)
+    .bind(&key.comment)
+    .bind(&key.openssh)
+    .bind(now())
+    .execute(&mut **tx)
+    .await?;
+    Ok(true)
+}
