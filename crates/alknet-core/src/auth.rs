@@ -375,6 +375,15 @@ pub trait IdentityProvider: fmt::Debug + Send + Sync + 'static {
         Box::pin(async { Ok(None) })
     }
 
+    /// Whether anybody is trusted through this authority, for whatever principal: a refusal
+    /// says so in the audit log, and nothing else hangs on it.
+    fn knows_authority<'a>(
+        &'a self,
+        _authority: &'a KeyFingerprint,
+    ) -> BoxFuture<'a, Result<bool, ProviderError>> {
+        Box::pin(async { Ok(false) })
+    }
+
     /// Who a credential stands for now; `None` once it does not hold any more. Live
     /// sessions are checked by it.
     ///

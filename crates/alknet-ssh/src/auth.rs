@@ -211,10 +211,16 @@ impl Authentication {
     /// Who a certificate stands for.
     async fn certified(&self, certificate: &Certificate) -> Result<Identity, Refusal> {
         certificate::check(certificate, self.peer(), SystemTime::now())?;
-        let authority = certificate::authority(certificate).ok_or(CertificateError::Untrusted)?;
+        let authority =
+            certificate::authority(certificate).ok_or(CertificateError::UnknownAuthority)?;
         let principals = certificate.valid_principals();
-        let identity = self.settings.identities.by_authority(&authority, principals).await?;
-        let mut identity = identity.ok_or(CertificateError::Untrusted)?;
+        let identities = &self.settings.identities;
+        let Some(mut identity) = identities.by_authority(&authority, principals).await? else {
+            return Err(match identities.knows_authority(&authority).await? {
+                true => CertificateError::NoTrustedPrincipal.into(),
+                false => CertificateError::UnknownAuthority.into(),
+            });
+        };
         let ends = [identity.valid_until, certificate::valid_until(certificate)];
         identity.valid_until = ends.into_iter().flatten().min();
         Ok(identity)
@@ -288,7 +294,7 @@ impl Authentication {
         let now = self.settings.identities.by_credential(credential).await?;
         let now =
             now.filter(|now| now.id == login.identity().id).ok_or_else(|| match credential {
-                Credential::Authority { .. } => CertificateError::Untrusted.into(),
+                Credential::Authority { .. } => CertificateError::NoTrustedPrincipal.into(),
                 _ => Refusal::UnknownKey,
             })?;
         if now.scopes.admit(SERVICE) { Ok(now) } else { Err(Refusal::OutOfScope) }

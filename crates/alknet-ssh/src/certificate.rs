@@ -44,8 +44,10 @@ pub(crate) enum CertificateError {
     NoPrincipals,
     #[error("certificate with more than {PRINCIPALS} principals")]
     ManyPrincipals,
-    #[error("unknown authority or no trusted principal")]
-    Untrusted,
+    #[error("unknown certificate authority")]
+    UnknownAuthority,
+    #[error("no principal that the certificate authority is trusted for")]
+    NoTrustedPrincipal,
     #[error("source address outside the certificate's list")]
     SourceAddress,
     #[error("malformed critical option {0:?}")]

@@ -193,6 +193,8 @@ pub async fn who_is_not_known_is_nobody(mut subject: impl Subject) {
     }
     let none = provider.by_authority(&blank, &["alice".into()]).await.unwrap();
     assert_eq!(none, None);
+    assert!(!provider.knows_authority(&blank).await.unwrap());
+    assert!(provider.knows_authority(&fingerprint(AUTHORITY)).await.unwrap());
     assert_eq!(by_principals(&subject, &[]).await, None);
     // An authority's own key is no key of the person.
     assert_eq!(by_key(&subject, AUTHORITY).await, None);

@@ -207,6 +207,15 @@ impl IdentityProvider for Identities {
         })
     }
 
+    fn knows_authority<'a>(
+        &'a self,
+        authority: &'a KeyFingerprint,
+    ) -> BoxFuture<'a, Result<bool, ProviderError>> {
+        Box::pin(async move {
+            self.look_up(|state| state.authorities.keys().any(|(key, _)| key == authority))
+        })
+    }
+
     fn by_token<'a>(
         &'a self,
         token: &'a Secret,

@@ -120,6 +120,20 @@ impl IdentityProvider for ChainProvider {
         })
     }
 
+    fn knows_authority<'a>(
+        &'a self,
+        authority: &'a KeyFingerprint,
+    ) -> BoxFuture<'a, Result<bool, ProviderError>> {
+        Box::pin(async move {
+            for source in self.sources.load_full().iter() {
+                if source.knows_authority(authority).await? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+    }
+
     fn by_credential<'a>(
         &'a self,
         credential: &'a Credential,

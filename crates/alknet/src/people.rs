@@ -148,6 +148,13 @@ impl IdentityProvider for People {
         Box::pin(async move { Ok(self.now().await.by_authority(authority, principals)) })
     }
 
+    fn knows_authority<'a>(
+        &'a self,
+        authority: &'a KeyFingerprint,
+    ) -> BoxFuture<'a, Result<bool, ProviderError>> {
+        Box::pin(async move { Ok(self.now().await.knows_authority(authority)) })
+    }
+
     fn by_credential<'a>(
         &'a self,
         credential: &'a Credential,

@@ -120,12 +120,12 @@ async fn rsa_keys_and_authorities_do_with_sha2() {
 #[tokio::test]
 async fn what_does_not_hold_is_refused_and_the_log_says_why() {
     let team = Team::new().await;
-    let untrusted = "unknown authority or no trusted principal";
+    let no_principal = "no principal that the certificate authority is trusted for";
     for (authority, options, reason) in [
         ("ca", &["-n", "team", "-V", "20200101:20200102"] as &[_], "certificate has expired"),
         ("ca", &["-n", "team", "-V", "+1w:+2w"], "certificate is not valid yet"),
-        ("ca", &["-n", "others"], untrusted),
-        ("other", &["-n", "team"], untrusted),
+        ("ca", &["-n", "others"], no_principal),
+        ("other", &["-n", "team"], "unknown certificate authority"),
         ("ca", &[], "certificate without principals"),
         (
             "ca",
@@ -258,7 +258,8 @@ async fn what_an_authority_may_no_longer_say_opens_no_channel() {
     node.identities.revoke_authority(&team.authority, "team");
     assert!(client.channel_open_session().await.is_err());
     let refusals = node.audit.refusals();
-    assert!(refusals[0].starts_with("unknown authority or no trusted principal; "));
+    let reason = "no principal that the certificate authority is trusted for; ";
+    assert!(refusals[0].starts_with(reason), "{}", refusals[0]);
 }
 
 /// russh asks about a certificate, not about the key in it: an unknown key that is offered

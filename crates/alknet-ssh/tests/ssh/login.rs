@@ -158,7 +158,7 @@ async fn a_certificate_is_refused_though_its_key_is_known() {
     assert!(!answer.success());
     let refusals = node.audit.refusals();
     let [reason] = refusals.as_slice() else { panic!("{refusals:?}") };
-    assert!(reason.starts_with("unknown authority or no trusted principal; "), "{reason}");
+    assert!(reason.starts_with("unknown certificate authority; "), "{reason}");
 }
 
 fn user_certificate(key: &PrivateKey, principal: &str) -> Certificate {

@@ -314,6 +314,10 @@ impl Directory {
         })
     }
 
+    pub(super) fn knows_authority(&self, authority: &KeyFingerprint) -> bool {
+        self.principals.keys().any(|(key, _)| key == authority)
+    }
+
     pub(super) fn by_credential(&self, credential: &Credential) -> Option<Identity> {
         match credential {
             Credential::Key(key) => self.by_key(key),

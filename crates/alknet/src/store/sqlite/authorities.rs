@@ -51,6 +51,16 @@ impl Sqlite {
         Ok(None)
     }
 
+    /// Whether any peer has this authority.
+    pub(super) async fn is_authority(&self, key: &KeyFingerprint) -> Result<bool, StoreError> {
+        let (count,): (i64,) =
+            sqlx::query_as("SELECT COUNT(*) FROM peer_authorities WHERE fingerprint = $1")
+                .bind(key.to_string())
+                .fetch_one(&self.pool)
+                .await?;
+        Ok(count > 0)
+    }
+
     /// Ends the trust of a peer in an authority: for one principal, or for all of its.
     pub(crate) async fn remove_authority(
         &self,

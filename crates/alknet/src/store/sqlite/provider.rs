@@ -54,6 +54,13 @@ impl IdentityProvider for Sqlite {
         })
     }
 
+    fn knows_authority<'a>(
+        &'a self,
+        authority: &'a KeyFingerprint,
+    ) -> BoxFuture<'a, Result<bool, ProviderError>> {
+        Box::pin(async move { self.is_authority(authority).await.map_err(ProviderError::new) })
+    }
+
     fn by_credential<'a>(
         &'a self,
         credential: &'a Credential,
