@@ -162,12 +162,11 @@ test(
   async (t) => {
     const node = await startNode(t);
     const page = await newPage(t, await startBrowser(t, node));
-    let authorisations = 0;
-    page.on("request", (request) => {
-      if (request.url().endsWith("/alknet/keys")) authorisations++;
-    });
+    const keys = () => JSON.parse(alknet(node, "peer", "list", "--json"))[0].keys;
     await page.goto(node.signIn);
     await live(page);
+    const first = keys();
+    assert.equal(first.length, 1);
     await page.reload();
     await live(page);
     assert.equal(await carrier(page), "webtransport");
@@ -175,7 +174,7 @@ test(
     await live(page);
     assert.equal(await carrier(page), "websocket");
     await type(page, "echo $((1 + 1))nd", /2nd/);
-    assert.equal(authorisations, 1);
+    assert.deepEqual(keys(), first);
   },
 );
 
@@ -254,13 +253,23 @@ for (const [name, prepare] of [
   });
 }
 
-test("signing out ends the session of the browser", options, async (t) => {
+test("signing out ends the browser's session and its key, until the next", options, async (t) => {
   const node = await startNode(t);
   const page = await newPage(t, await startBrowser(t, node));
+  const keys = () => JSON.parse(alknet(node, "peer", "list", "--json"))[0].keys;
   await page.goto(node.signIn);
   await live(page);
+  const [{ fingerprint }] = keys();
   await page.click("#sign-out");
   await titled(page, "You are not signed in");
+  assert.deepEqual(keys(), []);
+  const [link] = JSON.parse(alknet(node, "token", "link", "--json"));
+  await page.goto(link);
+  await live(page);
+  assert.deepEqual(
+    keys().map((key) => key.fingerprint),
+    [fingerprint],
+  );
 });
 
 test("another node's id at the same address is an error", options, async (t) => {

@@ -106,13 +106,14 @@ impl Addresses {
     }
 
     /// Decides about a newcomer, and counts it if it is welcome. Whoever has not proven
-    /// its address gets half the room, so that forged packets lock nobody out.
-    pub(crate) fn handshake(&self, address: IpAddr, proven: bool) -> Verdict {
+    /// its address gets half the room, so that forged packets lock nobody out. Bans count
+    /// only if `bans`.
+    pub(crate) fn handshake(&self, address: IpAddr, proven: bool, bans: bool) -> Verdict {
         let Some(key) = self.key(address) else { return Verdict::Welcome };
         let now = Instant::now();
         let mut table = self.table();
         let Some(record) = table.record(key, self, now) else { return Verdict::Welcome };
-        if record.banned_until.is_some_and(|until| now < until) {
+        if bans && record.banned_until.is_some_and(|until| now < until) {
             return if proven { Verdict::Banned } else { Verdict::Prove };
         }
         let share = if proven { 1.0 } else { 0.5 };
@@ -149,7 +150,7 @@ impl Addresses {
     }
 
     /// What is counted together with this address; `None` if it is exempt.
-    fn key(&self, address: IpAddr) -> Option<IpAddr> {
+    pub(crate) fn key(&self, address: IpAddr) -> Option<IpAddr> {
         let address = address.to_canonical();
         if self.exempt.iter().any(|net| net.contains(&address)) {
             return None;
@@ -209,11 +210,12 @@ mod tests {
     #[test]
     fn an_address_has_so_many_handshakes() {
         let addresses = addresses();
-        let verdicts: Vec<_> = (0..6).map(|_| addresses.handshake(ip("192.0.2.1"), true)).collect();
+        let verdicts: Vec<_> =
+            (0..6).map(|_| addresses.handshake(ip("192.0.2.1"), true, true)).collect();
         assert_eq!(verdicts[..4], [Verdict::Welcome; 4]);
         assert_eq!(verdicts[4..], [Verdict::TooMany; 2]);
-        assert_eq!(addresses.handshake(ip("192.0.2.2"), true), Verdict::Welcome);
-        assert_eq!(addresses.handshake(ip("::ffff:192.0.2.1"), true), Verdict::TooMany);
+        assert_eq!(addresses.handshake(ip("192.0.2.2"), true, true), Verdict::Welcome);
+        assert_eq!(addresses.handshake(ip("::ffff:192.0.2.1"), true, true), Verdict::TooMany);
     }
 
     #[test]
@@ -231,9 +233,9 @@ mod tests {
     fn forged_packets_leave_room_for_those_who_prove_their_address() {
         let addresses = addresses();
         let peer = ip("192.0.2.1");
-        let verdicts: Vec<_> = (0..3).map(|_| addresses.handshake(peer, false)).collect();
+        let verdicts: Vec<_> = (0..3).map(|_| addresses.handshake(peer, false, true)).collect();
         assert_eq!(verdicts, [Verdict::Welcome, Verdict::Welcome, Verdict::Prove]);
-        assert_eq!(addresses.handshake(peer, true), Verdict::Welcome);
+        assert_eq!(addresses.handshake(peer, true, true), Verdict::Welcome);
     }
 
     #[test]
@@ -243,8 +245,9 @@ mod tests {
             addresses.failed(ip(&format!("2001:db8::{host}")));
         }
         assert!(addresses.is_banned(ip("2001:db8::ffff")));
-        assert_eq!(addresses.handshake(ip("2001:db8::9"), true), Verdict::Banned);
+        assert_eq!(addresses.handshake(ip("2001:db8::9"), true, true), Verdict::Banned);
         assert!(!addresses.is_banned(ip("2001:db8:0:1::1")));
+        assert_eq!(addresses.handshake(ip("2001:db8::9"), true, false), Verdict::Welcome);
     }
 
     #[test]
@@ -259,10 +262,10 @@ mod tests {
     fn the_table_is_bounded() {
         let addresses = addresses();
         for i in 0..(MAX_ADDRESSES + 10) {
-            addresses.handshake(IpAddr::V4((0x0a00_0000 + i).into()), true);
+            addresses.handshake(IpAddr::V4((0x0a00_0000 + i).into()), true, true);
         }
         assert_eq!(addresses.table().records.len(), MAX_ADDRESSES as usize);
         let beyond = IpAddr::V4((0x0a00_0000 + MAX_ADDRESSES + 11).into());
-        assert_eq!(addresses.handshake(beyond, true), Verdict::Welcome);
+        assert_eq!(addresses.handshake(beyond, true, true), Verdict::Welcome);
     }
 }

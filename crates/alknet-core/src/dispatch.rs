@@ -70,6 +70,9 @@ pub enum Refusal {
     /// Too many sessions on the node.
     #[error("the node's session limit is reached")]
     NodeLimit,
+    /// Too many sessions of this address that have no identity.
+    #[error("the address's session limit is reached")]
+    AddressLimit,
     /// Too many sessions of this identity.
     #[error("the identity's session limit is reached")]
     IdentityLimit,
@@ -86,6 +89,7 @@ impl Refusal {
             Self::NotAuthenticated => "not-authenticated",
             Self::OutOfScope => "out-of-scope",
             Self::NodeLimit => "node-limit",
+            Self::AddressLimit => "address-limit",
             Self::IdentityLimit => "identity-limit",
             Self::ShuttingDown => "shutting-down",
         }
@@ -95,7 +99,7 @@ impl Refusal {
     pub fn code(self) -> Code {
         match self {
             Self::UnknownAlpn | Self::NotAuthenticated | Self::OutOfScope => Code::REFUSED,
-            Self::NodeLimit | Self::IdentityLimit => Code::LIMIT,
+            Self::NodeLimit | Self::AddressLimit | Self::IdentityLimit => Code::LIMIT,
             Self::ShuttingDown => Code::SHUTTING_DOWN,
         }
     }
@@ -219,37 +223,54 @@ impl Dispatcher {
     /// hold any more, or grants less than it did; how many logins that were. To be called
     /// when the store of identities has changed. While the store fails, sessions go on.
     pub async fn recheck(&self, identities: &dyn IdentityProvider) -> usize {
-        self.shared.sessions.recheck(identities).await
+        self.shared.sessions.recheck(identities).await.0
     }
 
     /// Keeps what is live true to what is known: several times a second it looks whether
     /// `identities` have changed, and ends what does not hold any more, or has expired. It
     /// never returns; dropping it stops it.
     pub async fn watch(&self, identities: &dyn IdentityProvider) -> Infallible {
+        // A store that is slow to answer must not keep anybody in beyond their time.
+        tokio::select! {
+            never = self.watch_changes(identities) => never,
+            never = self.watch_clock() => never,
+        }
+    }
+
+    async fn watch_clock(&self) -> Infallible {
+        let mut tick = tokio::time::interval(WATCH);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.end_expired();
+        }
+    }
+
+    async fn watch_changes(&self, identities: &dyn IdentityProvider) -> Infallible {
         let mut tick = tokio::time::interval(WATCH);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut seen, mut since, mut fails) = (0, 0, false);
         loop {
             tick.tick().await;
-            self.end_expired();
             match identities.version().await {
                 Ok(now) if now != seen => (seen, since, fails) = (now, 0, false),
                 Ok(_) => fails = false,
                 Err(error) => {
                     if !std::mem::replace(&mut fails, true) {
-                        tracing::error!(
-                            error = &error as &dyn std::error::Error,
-                            "identities cannot be watched"
-                        );
+                        let error: &dyn std::error::Error = &error;
+                        tracing::error!(error, "identities cannot be watched");
                     }
                 }
             }
             // Somebody who was looked up just before the change may be admitted just after.
-            if since < 3 || since % RECHECK == 0 {
-                self.recheck(identities).await;
-            }
-            since += 1;
+            let look = since < 3 || since % RECHECK == 0;
+            let whole = !look || self.shared.sessions.recheck(identities).await.1;
+            since = if whole { since + 1 } else { 0 };
         }
+    }
+
+    pub(crate) fn quic_sessions(&self) -> usize {
+        self.shared.sessions.quic()
     }
 
     pub(crate) fn addresses(&self) -> &Addresses {

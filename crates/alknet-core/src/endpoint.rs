@@ -86,6 +86,9 @@ struct Shared {
     identities: Arc<dyn IdentityProvider>,
     configs: Configs,
     fallback: Option<Alpn>,
+    /// Whoever is turned away before a handshake sees that this is no plain web server:
+    /// under cover only their credentials are ignored.
+    hidden: bool,
     gate: Gate,
     stop: CancellationToken,
 }
@@ -124,8 +127,9 @@ impl Endpoint {
 
         let gate = Gate::new(dispatcher.limits().handshakes);
         let stop = CancellationToken::new();
-        let fallback = config.fallback.clone();
-        let shared = Arc::new(Shared { dispatcher, identities, configs, fallback, gate, stop });
+        let (fallback, hidden) = (config.fallback.clone(), config.hide_services);
+        let shared =
+            Arc::new(Shared { dispatcher, identities, configs, fallback, hidden, gate, stop });
         let tasks = TaskTracker::new();
         tasks.spawn(tcp::accept_loop(shared.clone(), tcp, tasks.clone()));
         tasks.spawn(quic::accept_loop(shared.clone(), quic.clone(), tasks.clone()));
@@ -169,7 +173,7 @@ impl fmt::Debug for Endpoint {
 impl Shared {
     /// Decides about somebody who wants to begin a handshake.
     fn newcomer(&self, address: IpAddr, proven: bool, kind: TransportKind) -> Verdict {
-        let verdict = self.dispatcher.addresses().handshake(address, proven);
+        let verdict = self.dispatcher.addresses().handshake(address, proven, !self.hidden);
         let label = match verdict {
             Verdict::Welcome => "welcome",
             Verdict::Prove => "prove-address",
@@ -187,12 +191,13 @@ impl Shared {
     async fn dispatch(
         &self,
         connection: Connection,
+        remote: SocketAddr,
         alpn: Alpn,
-        kind: TransportKind,
         key: Option<KeyFingerprint>,
     ) {
-        let remote_addr = connection.remote_addr();
-        let mut auth = AuthContext::anonymous(alpn, kind, remote_addr);
+        // The address that the handshake went to: what a QUIC connection shows later may
+        // be forged until the new path is validated.
+        let mut auth = AuthContext::anonymous(alpn, connection.kind(), Some(remote));
         if let Some(key) = key {
             self.identify(&mut auth, key).await;
         }

@@ -18,6 +18,9 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// Sessions in progress over all transports, HTTP connections included.
     pub sessions: usize,
+    /// Sessions in progress of one address (IPv6: one network of 64 bits) that have no
+    /// identity, HTTP connections included.
+    pub sessions_per_address: usize,
     /// Logins in progress of one identity: sessions with it, and logins inside sessions.
     pub sessions_per_identity: usize,
     /// Bidirectional streams that one identity may have open, over all its connections.
@@ -43,6 +46,7 @@ impl Default for Limits {
             handshakes: 512,
             handshake_timeout: Duration::from_secs(10),
             sessions: 8192,
+            sessions_per_address: 512,
             sessions_per_identity: 1024,
             streams_per_identity: 4096,
             handshakes_per_address: 600,

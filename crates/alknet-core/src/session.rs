@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
+    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Audit, AuthContext, Connection, Credential, Identity, IdentityProvider, Limits, ProviderError,
-    Refusal, addresses::Addresses, connection::Meter,
+    Refusal, TransportKind, addresses::Addresses, connection::Meter,
 };
 
 /// What the dispatchers of a node and everybody who authenticates share.
@@ -29,6 +30,10 @@ pub(crate) struct Sessions {
 #[derive(Default)]
 struct Table {
     sessions: HashMap<u64, Session>,
+    /// Sessions that are QUIC connections.
+    quic: usize,
+    /// Sessions without an identity, by address.
+    strangers: HashMap<IpAddr, usize>,
     logins: HashMap<u64, (Arc<Identity>, CancellationToken)>,
     /// By the id of the identity.
     usage: HashMap<String, Usage>,
@@ -56,11 +61,25 @@ pub struct Session {
 pub(crate) struct Place {
     pub(crate) id: u64,
     pub(crate) sessions: Arc<Sessions>,
+    quic: bool,
+    /// What it counts as, if it has no identity.
+    stranger: Option<IpAddr>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let session = self.sessions.table().sessions.remove(&self.id);
+        let mut table = self.sessions.table();
+        table.quic -= usize::from(self.quic);
+        if let Some(address) = self.stranger
+            && let Some(count) = table.strangers.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                table.strangers.remove(&address);
+            }
+        }
+        let session = table.sessions.remove(&self.id);
+        drop(table);
         // Closing its last connection must not happen under the lock.
         drop(session);
     }
@@ -82,15 +101,26 @@ impl Sessions {
 
     /// Takes a row for a session that is about to start.
     pub(crate) fn place(self: &Arc<Self>, auth: &AuthContext) -> Result<Place, Refusal> {
+        let address = auth.remote_addr.filter(|_| auth.identity.is_none());
+        let stranger = address.and_then(|address| self.addresses.key(address.ip()));
+        let quic = auth.transport == TransportKind::Quic;
         let mut table = self.table();
         if table.sessions.len() >= self.limits.sessions {
             return Err(Refusal::NodeLimit);
         }
+        if let Some(address) = stranger {
+            let count = table.strangers.entry(address).or_default();
+            if *count >= self.limits.sessions_per_address {
+                return Err(Refusal::AddressLimit);
+            }
+            *count += 1;
+        }
+        table.quic += usize::from(quic);
         let id = self.next();
         let session = Session { id, auth: auth.clone(), since: Instant::now(), connection: None };
         table.sessions.insert(id, session);
         drop(table);
-        Ok(Place { id, sessions: self.clone() })
+        Ok(Place { id, sessions: self.clone(), quic, stranger })
     }
 
     /// Notes the connection of a session that starts.
@@ -108,6 +138,10 @@ impl Sessions {
 
     pub(crate) fn count(&self) -> usize {
         self.table().sessions.len()
+    }
+
+    pub(crate) fn quic(&self) -> usize {
+        self.table().quic
     }
 
     fn login(self: &Arc<Self>, identity: Arc<Identity>) -> Result<Login, Refusal> {
@@ -160,16 +194,18 @@ impl Sessions {
         self.end(|identity| identity.valid_until.is_some_and(|end| end <= now))
     }
 
-    /// Ends the logins whose credential does not hold any more, or not for as much.
-    pub(crate) async fn recheck(&self, identities: &dyn IdentityProvider) -> usize {
+    /// Ends the logins whose credential does not hold any more, or not for as much; how many
+    /// there were, and whether all could be verified.
+    pub(crate) async fn recheck(&self, identities: &dyn IdentityProvider) -> (usize, bool) {
         let mut verdicts: HashMap<Credential, Option<Identity>> = HashMap::new();
-        let mut ended = 0;
+        let (mut ended, mut whole) = (0, true);
         for (identity, revoked) in self.logins() {
             if !verdicts.contains_key(&identity.credential) {
                 match identities.by_credential(&identity.credential).await {
                     Ok(now) => drop(verdicts.insert(identity.credential.clone(), now)),
                     Err(error) => {
                         unverified(&error);
+                        whole = false;
                         continue;
                     }
                 }
@@ -180,7 +216,7 @@ impl Sessions {
                 ended += 1;
             }
         }
-        ended
+        (ended, whole)
     }
 }
 

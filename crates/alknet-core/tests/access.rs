@@ -213,6 +213,49 @@ async fn an_identity_has_so_many_logins() {
 }
 
 #[tokio::test]
+async fn an_address_has_so_many_sessions_without_an_identity() {
+    let mut limits = Limits::default();
+    limits.sessions_per_address = 2;
+    let dispatcher = dispatcher(Holds, limits);
+    let from = |address: &str, identity: Option<Identity>| {
+        let peer = Some(format!("{address}:4000").parse().unwrap());
+        let alpn = Alpn::service("holds").unwrap();
+        let auth = AuthContext::anonymous(alpn, TransportKind::Memory, peer);
+        dispatcher.admit(AuthContext { identity: identity.map(Arc::new), ..auth })
+    };
+    let (first, _second) = (from("192.0.2.1", None).unwrap(), from("192.0.2.1", None).unwrap());
+    assert_eq!(from("192.0.2.1", None).unwrap_err(), Refusal::AddressLimit);
+    assert!(from("192.0.2.1", Some(ann(&["holds"]))).is_ok(), "who is known is not meant");
+    assert!(from("192.0.2.2", None).is_ok());
+    let _local: Vec<_> = (0..5).map(|_| from("127.0.0.1", None).unwrap()).collect();
+    drop(first);
+    assert!(from("192.0.2.1", None).is_ok());
+}
+
+/// The first looks after a change fail, as they do while a store is overloaded.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_failed_is_made_again() {
+    let dispatcher = dispatcher(Holds, Limits::default());
+    let known = store(&["holds"]);
+    let hers = session(&dispatcher, "holds", Some(ann(&["holds"]))).unwrap();
+    let revoked = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        known.revoke_key(&key());
+        known.set_broken(true);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(hers.open_bi().await.is_ok());
+        known.set_broken(false);
+        let begin = tokio::time::Instant::now();
+        assert_eq!(hers.closed().await.code, Code::REVOKED);
+        assert!(begin.elapsed() < Duration::from_secs(1));
+    };
+    tokio::select! {
+        never = dispatcher.watch(&known) => match never {},
+        () = revoked => {}
+    }
+}
+
+#[tokio::test]
 async fn an_identity_has_so_many_streams_over_all_its_connections() {
     let mut limits = Limits::default();
     limits.streams_per_identity = 3;

@@ -150,6 +150,7 @@ impl Served {
         let router = self.app.routes.load().of(&auth);
         request.extensions_mut().insert(auth);
         request.extensions_mut().insert(self.link.connection.clone());
+        request.extensions_mut().insert(self.link.refusals.clone());
         let Ok(mut response) = router.oneshot(request).await;
         if let Some(Verbatim(header)) = response.extensions_mut().remove() {
             *response.headers_mut() = header;

@@ -15,6 +15,9 @@ use crate::{
     origin::{authority, is_same_origin, single, target},
 };
 
+/// What every bearer token of a node begins with.
+const TOKEN_PREFIX: &str = "alk_";
+
 /// The cookie of a signed-in browser. The prefix makes browsers insist that it is secure,
 /// of this host alone and for every path.
 pub const SESSION_COOKIE: &str = "__Host-alknet";
@@ -29,6 +32,27 @@ pub(crate) struct Link {
     pub(crate) over: CancellationToken,
     /// Who was last written to the audit log as authenticated here.
     known: Mutex<Option<(String, AuthMethod)>>,
+    pub(crate) refusals: Refusals,
+}
+
+/// What was refused on one HTTP connection: an extension of each of its requests.
+///
+/// A refusal that costs the caller nothing goes into the audit log once for each connection,
+/// so that nobody can fill the log with them.
+#[derive(Debug, Clone, Default)]
+pub struct Refusals(Arc<Mutex<Vec<&'static str>>>);
+
+impl Refusals {
+    /// Whether nothing of this kind was refused on the connection before.
+    #[must_use]
+    pub fn is_first(&self, kind: &'static str) -> bool {
+        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = !kinds.contains(&kind);
+        if first {
+            kinds.push(kind);
+        }
+        first
+    }
 }
 
 impl Link {
@@ -39,6 +63,7 @@ impl Link {
             tasks: TaskTracker::new(),
             over: CancellationToken::new(),
             known: Mutex::default(),
+            refusals: Refusals::default(),
         }
     }
 
@@ -73,12 +98,16 @@ pub(crate) enum Refused {
 }
 
 impl Refused {
-    /// Whether it counts against the caller's address. A cookie does not: a browser sends
-    /// that of a session that has ended with every request, and nobody guesses one.
-    fn is_guess(&self) -> bool {
+    /// What it is, unless it counts against the caller's address. A cookie does not: a
+    /// browser sends that of a session that has ended with every request, and nobody guesses
+    /// one. Nor does what may be a credential of the site that the decoy shows.
+    fn harmless(&self) -> Option<&'static str> {
         match self {
-            Self::Malformed | Self::Concealed(_) | Self::UnknownToken | Self::UnknownKey(_) => true,
-            Self::UnknownSession | Self::ForeignOrigin | Self::Provider(_) => false,
+            Self::Concealed(_) | Self::UnknownToken | Self::UnknownKey(_) => None,
+            Self::Malformed => Some("malformed credential"),
+            Self::UnknownSession => Some("unknown session"),
+            Self::ForeignOrigin => Some("session of another origin"),
+            Self::Provider(_) => Some("identity provider"),
         }
     }
 }
@@ -136,12 +165,13 @@ impl Authenticator {
         }
         let value = single(&parts.headers, &header::AUTHORIZATION).ok_or(Refused::Malformed)?;
         let (scheme, rest) = value.split_once(' ').ok_or(Refused::Malformed)?;
-        if scheme.eq_ignore_ascii_case("Bearer") {
-            self.bearer(rest.trim_matches(' ')).await.map(Some)
+        let token = rest.trim_matches(' ');
+        if scheme.eq_ignore_ascii_case("Bearer") && token.starts_with(TOKEN_PREFIX) {
+            self.bearer(token).await.map(Some)
         } else if scheme.eq_ignore_ascii_case(concealed::SCHEME) {
             self.concealed(link, parts, rest).await.map(Some)
         } else {
-            // A scheme of whatever site the decoy shows.
+            // A credential of whatever site the decoy shows.
             Ok(None)
         }
     }
@@ -177,6 +207,10 @@ impl Authenticator {
 
     fn note_refusal(&self, link: &Link, outcome: &Result<Option<Proven>, Refused>) {
         let Err(refused) = outcome else { return };
+        let harmless = refused.harmless();
+        if harmless.is_some_and(|kind| !link.refusals.is_first(kind)) {
+            return;
+        }
         if let Refused::Provider(error) = refused {
             tracing::error!(
                 error = error as &dyn std::error::Error,
@@ -184,7 +218,7 @@ impl Authenticator {
             );
         }
         self.audit.record(AuditEvent::about(AuditEvent::REFUSED, &link.auth).because(refused));
-        if refused.is_guess() {
+        if harmless.is_none() {
             link.auth.session.failed(&link.auth, refused);
         }
     }

@@ -100,7 +100,7 @@ mod wire;
 mod ws;
 
 pub use app::Conceal;
-pub use auth::SESSION_COOKIE;
+pub use auth::{Refusals, SESSION_COOKIE};
 pub use client::{Tunnel, TunnelError, tunnel};
 pub use decoy::{Decoy, DecoyError};
 pub use handler::{Builder, HttpAdapter, HttpLimits};

@@ -15,7 +15,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::timeout;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -83,8 +86,10 @@ pub(crate) async fn http2(
     } else {
         builder.adaptive_window(true).enable_connect_protocol();
     }
+    let last = &watch::Sender::new(Instant::now());
     let served = &served;
     let service = service_fn(move |request| {
+        last.send_replace(Instant::now());
         let served = served.clone();
         async move { respond(&served, request).await }
     });
@@ -92,8 +97,21 @@ pub(crate) async fn http2(
     tokio::select! {
         done = &mut connection => return Ok(done?),
         () = shutdown.cancelled() => connection.as_mut().graceful_shutdown(),
+        // What is under way goes on to its end; whoever wants more connects again.
+        () = quiet(last, limits.header_timeout) => connection.as_mut().graceful_shutdown(),
     }
     Ok(connection.await?)
+}
+
+/// Waits until no request has come for so long.
+async fn quiet(last: &watch::Sender<Instant>, patience: Duration) {
+    loop {
+        let end = *last.borrow() + patience;
+        if end <= Instant::now() {
+            return;
+        }
+        sleep_until(end).await;
+    }
 }
 
 async fn stream(served: &Served) -> Result<Stream, BoxError> {
@@ -122,5 +140,24 @@ where
     fn execute(&self, task: F) {
         let over = self.over.clone();
         self.tracker.spawn(over.run_until_cancelled_owned(task).map(drop));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_quiet_so_long_after_its_last_request() {
+        let patience = Duration::from_secs(60);
+        let (begin, last) = (Instant::now(), watch::Sender::new(Instant::now()));
+        let busy = async {
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                last.send_replace(Instant::now());
+            }
+        };
+        tokio::join!(quiet(&last, patience), busy);
+        assert_eq!(begin.elapsed(), Duration::from_secs(150) + patience);
     }
 }

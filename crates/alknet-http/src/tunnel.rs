@@ -74,13 +74,12 @@ impl Gate {
         let alpn = Alpn::from_path(parts.uri.path());
         let caller = AuthContext {
             transport: kind,
-            remote_addr: link.connection.remote_addr().or(link.auth.remote_addr),
             alpn: alpn.clone().unwrap_or_else(|| link.auth.alpn.clone()),
             ..caller
         };
         let outcome = self.decide(link, parts, alpn, caller.clone(), &offer).await;
         if let Err(closed) = &outcome {
-            self.note(&caller, closed);
+            self.note(link, &caller, closed);
         }
         outcome
     }
@@ -145,29 +144,30 @@ impl Gate {
         Ok(headers)
     }
 
-    fn note(&self, caller: &AuthContext, closed: &Closed) {
-        match closed {
-            Closed::Refused(_) => {}
-            Closed::Provider(error) => {
-                tracing::error!(
-                    error = error as &dyn std::error::Error,
-                    "a ticket could not be looked up"
-                );
-                self.record(caller, closed);
-            }
-            Closed::Ticket(_) => {
-                self.record(caller, closed);
-                caller.session.failed(caller, closed);
-            }
-            Closed::NoService | Closed::ForeignOrigin | Closed::NoCredential | Closed::NoProof => {
-                self.record(caller, closed);
-            }
+    fn note(&self, link: &Link, caller: &AuthContext, closed: &Closed) {
+        let harmless = match closed {
+            Closed::Refused(_) => return,
+            Closed::Ticket(_) => None,
+            Closed::Provider(_) => Some("ticket provider"),
+            Closed::NoService => Some("no service"),
+            Closed::ForeignOrigin => Some("foreign origin"),
+            Closed::NoCredential => Some("no credential"),
+            Closed::NoProof => Some("no proof"),
+        };
+        if harmless.is_some_and(|kind| !link.refusals.is_first(kind)) {
+            return;
         }
-    }
-
-    fn record(&self, caller: &AuthContext, closed: &Closed) {
+        if let Closed::Provider(error) = closed {
+            tracing::error!(
+                error = error as &dyn std::error::Error,
+                "a ticket could not be looked up"
+            );
+        }
         let event = AuditEvent::about(AuditEvent::REFUSED, caller).because(closed);
         self.dispatcher.audit().record(event);
+        if harmless.is_none() {
+            caller.session.failed(caller, closed);
+        }
     }
 }
 

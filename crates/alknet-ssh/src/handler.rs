@@ -6,7 +6,7 @@ use alknet_core::{
     Alpn, Audit, AuthContext, Code, Connection, HandlerError, IdentityProvider, ProtocolHandler,
 };
 use russh::{MethodKind, MethodSet, SshId, server};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -150,6 +150,10 @@ impl ProtocolHandler for SshAdapter {
                     transports.spawn(transport.instrument(span));
                 }
                 Some(ended) = transports.join_next() => log_panic(ended),
+                () = sleep(self.settings.limits.login_timeout), if transports.is_empty() => {
+                    connection.close(Code::TIMEOUT, "");
+                    break;
+                }
             }
         }
         while let Some(ended) = transports.join_next().await {

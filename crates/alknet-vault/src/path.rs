@@ -96,7 +96,7 @@ fn number(digits: &str) -> Option<u32> {
 /// | `device-N`, N ≥ 1 | `m/74'/0'/0'/N'` | the same for a further device |
 /// | `ssh-host` | `m/74'/0'/1'/0'` | the Ed25519 seed of the SSH host key |
 /// | `web-certificate` | `m/74'/0'/2'/0'` | the seed that the P-256 keys of web certificates come from, by HKDF-SHA256 |
-/// | `quic-tokens` | `m/74'/0'/3'/0'` | kept for QUIC's address validation tokens and stateless resets |
+/// | `quic-tokens` | `m/74'/0'/3'/0'` | the secret behind QUIC's stateless resets and connection ids |
 /// | `data-N`, N ≥ 1 | `m/74'/2'/0'/N'` | the AES-256 key for data, version N |
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -109,7 +109,7 @@ pub enum Purpose {
     SshHost,
     /// The seed of the P-256 keys of self-signed web certificates.
     WebCertificate,
-    /// Kept for the secret behind QUIC's address validation tokens and stateless resets.
+    /// The secret behind QUIC's stateless resets and connection ids.
     QuicTokens,
     /// The key that data is encrypted with, by its version, from 1.
     Data(u32),

@@ -14,8 +14,8 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread::JoinHandle,
     time::Duration,
@@ -37,6 +37,9 @@ use crate::home::{Home, HomeError};
 
 /// How many events wait for the disk; more are counted and lost.
 const QUEUE: usize = 4096;
+/// How many wait before refusals find no more room: anybody can bring those about, and what
+/// else happens is not lost behind them.
+const REFUSALS: usize = QUEUE / 4 * 3;
 /// How long the writer sleeps when there is nothing to do.
 const IDLE: Duration = Duration::from_secs(60);
 /// How long it waits before it tries again, or sees to the disk.
@@ -88,6 +91,8 @@ pub(crate) fn append_all(
 pub(crate) struct AuditFile {
     queue: SyncSender<Message>,
     lost: Arc<AtomicU64>,
+    /// How many events are in the queue.
+    queued: Arc<AtomicUsize>,
 }
 
 /// The thread that writes. [`finish`](Self::finish) it before the process ends.
@@ -111,25 +116,38 @@ impl AuditFile {
         log.append(&mut Vec::new())?;
         let (queue, events) = sync_channel(QUEUE);
         let lost = Arc::new(AtomicU64::new(0));
-        let writer =
-            Writer { log, events, lost: lost.clone(), waiting: Vec::new(), failing: false };
+        let queued = Arc::new(AtomicUsize::new(0));
+        let writer = Writer {
+            log,
+            events,
+            lost: lost.clone(),
+            queued: queued.clone(),
+            waiting: Vec::new(),
+            failing: false,
+        };
         let thread =
             std::thread::Builder::new()
                 .name("audit".into())
                 .spawn(move || writer.run())
                 .map_err(|source| HomeError::File { path: home.path(files::ACTIVE), source })?;
-        Ok((Self { queue: queue.clone(), lost }, AuditWriter { queue, thread }))
+        Ok((Self { queue: queue.clone(), lost, queued }, AuditWriter { queue, thread }))
     }
+}
+
+/// How many events may wait before this one.
+fn room(event: &AuditEvent) -> usize {
+    if event.event == AuditEvent::REFUSED { REFUSALS } else { QUEUE }
 }
 
 impl AuditSink for AuditFile {
     fn record(&self, event: AuditEvent) {
+        let room = room(&event);
         let message = Message::Event((OffsetDateTime::now_utc(), Box::new(event)));
-        match self.queue.try_send(message) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-            }
+        // Counted first: the writer may take it before this goes on.
+        let before = self.queued.fetch_add(1, Ordering::Relaxed);
+        if before >= room || self.queue.try_send(message).is_err() {
+            self.queued.fetch_sub(1, Ordering::Relaxed);
+            self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -150,6 +168,7 @@ struct Writer {
     log: Log,
     events: Receiver<Message>,
     lost: Arc<AtomicU64>,
+    queued: Arc<AtomicUsize>,
     /// Taken from the queue and not written yet: at most [`QUEUE`].
     waiting: Vec<Event>,
     /// The last attempt to write failed.
@@ -175,12 +194,12 @@ impl Writer {
             Err(RecvTimeoutError::Disconnected) => return false,
         };
         for message in first.into_iter().chain(self.events.try_iter()).take(QUEUE) {
-            match message {
-                Message::Event(event) if self.waiting.len() < QUEUE => self.waiting.push(event),
-                Message::Event(_) => {
-                    self.lost.fetch_add(1, Ordering::Relaxed);
-                }
-                Message::Finish => return false,
+            let Message::Event(event) = message else { return false };
+            self.queued.fetch_sub(1, Ordering::Relaxed);
+            if self.waiting.len() < room(&event.1) {
+                self.waiting.push(event);
+            } else {
+                self.lost.fetch_add(1, Ordering::Relaxed);
             }
         }
         true

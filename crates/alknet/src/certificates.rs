@@ -138,7 +138,7 @@ impl Certificates {
     fn turn(&self, now: OffsetDateTime) -> Result<bool, CertificateError> {
         let mut rotation = self.rotation();
         let Some(Rotation { names, pair }) = &mut *rotation else { return Ok(false) };
-        if now < pair.rotates_at() {
+        if pair.is_in_time(now) {
             return Ok(false);
         }
         let next = pair.rotated(names, now)?;
@@ -247,6 +247,20 @@ mod tests {
         assert!(!stored.contains("PRIVATE"), "{stored}");
         let stored = SelfSigned::from_text(&stored, seed().expose());
         assert_eq!(hex::encode(stored.unwrap().published().unwrap()[0].0), next);
+    }
+
+    /// The clock was ahead when the node started, and is set right while it runs.
+    #[test]
+    fn a_certificate_from_the_future_is_rotated() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::open(Some(folder.path().join("home"))).unwrap();
+        let certificates = open(&home);
+        let before = OffsetDateTime::now_utc() - time::Duration::days(300);
+        assert!(certificates.turn(before).unwrap());
+        assert!(!certificates.turn(before).unwrap());
+        assert!(
+            certificates.published.borrow()[0].not_after < before.unix_timestamp() + 14 * 86_400
+        );
     }
 
     #[test]

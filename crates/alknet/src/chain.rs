@@ -20,8 +20,8 @@ use crate::store::{Source, redeemed};
 /// How many principals of a certificate are looked up, as many as OpenSSH reads.
 const MAX_PRINCIPALS: usize = 256;
 
-/// Asks each provider in turn; the first that knows decides. A failure of one counts only
-/// if no other knows: it never admits anybody. The list can be exchanged at any time; a
+/// Asks each provider in turn; the first that knows decides, and a failure of one that was
+/// asked before admits nobody. The list can be exchanged at any time; a
 /// question under way is answered by the list that it began with.
 ///
 /// A ticket is kept by one provider, and whether the credential behind it still holds is
@@ -67,19 +67,17 @@ impl ChainProvider {
     }
 }
 
-/// The first answer that knows somebody, else a failure, if there was one.
+/// The first answer that knows somebody. Who cannot be asked might have known them, with
+/// fewer rights than somebody who is asked later: a failure is the answer then.
 async fn first<'a>(
     answers: impl Iterator<Item = BoxFuture<'a, Result<Option<Identity>, ProviderError>>>,
 ) -> Result<Option<Identity>, ProviderError> {
-    let mut outcome = Ok(None);
     for answer in answers {
-        match answer.await {
-            Ok(Some(identity)) => return Ok(Some(identity)),
-            Ok(None) => {}
-            Err(error) => outcome = Err(error),
+        if let Some(identity) = answer.await? {
+            return Ok(Some(identity));
         }
     }
-    outcome
+    Ok(None)
 }
 
 impl IdentityProvider for ChainProvider {
@@ -108,15 +106,13 @@ impl IdentityProvider for ChainProvider {
     ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
         Box::pin(async move {
             let sources = self.sources.load_full();
-            let mut outcome = Ok(None);
             for principal in principals.iter().take(MAX_PRINCIPALS).map(slice::from_ref) {
-                match first(sources.iter().map(|it| it.by_authority(authority, principal))).await {
-                    Ok(None) => {}
-                    Err(error) => outcome = Err(error),
-                    known => return known,
+                let asked = sources.iter().map(|it| it.by_authority(authority, principal));
+                if let Some(identity) = first(asked).await? {
+                    return Ok(Some(identity));
                 }
             }
-            outcome
+            Ok(None)
         })
     }
 
@@ -296,10 +292,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failure_admits_nobody_and_hides_nobody() {
-        let chain = chain([BROKEN, knowing(1)]);
-        assert!(chain.by_key(&key(1)).await.unwrap().is_some());
-        assert!(chain.by_key(&key(2)).await.is_err());
+    async fn who_cannot_be_asked_might_have_known_somebody_with_less() {
+        let broken_first = chain([BROKEN, knowing(1)]);
+        assert!(broken_first.by_key(&key(1)).await.is_err());
+        let credential = Credential::Key(key(1));
+        assert!(broken_first.by_credential(&credential).await.is_err());
+        let broken_last = chain([knowing(1), BROKEN]);
+        assert!(broken_last.by_key(&key(1)).await.unwrap().is_some());
+        assert!(broken_last.by_key(&key(2)).await.is_err());
     }
 
     /// Knows the key 9 as somebody.

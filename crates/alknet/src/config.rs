@@ -58,7 +58,7 @@ pub(crate) struct Config {
     /// rotated. A reload reads the files again.
     #[schemars(extend("x-live" = true), example = Certificate::example())]
     pub(crate) certificate: Option<Certificate>,
-    /// Origins beside the node's own whose pages may connect, such as "https://example.org".
+    /// Origins beside the node's own whose pages may connect, such as `https://example.org`.
     #[schemars(extend("x-live" = true))]
     pub(crate) origins: Vec<Origin>,
     /// How long a shutdown waits for sessions to end.
@@ -102,6 +102,8 @@ impl Certificate {
 pub(crate) struct Limits {
     /// Sessions in progress over all transports, HTTP connections included.
     pub(crate) sessions: NonZeroU32,
+    /// Sessions in progress of one address that have no identity, HTTP connections included.
+    pub(crate) sessions_per_address: NonZeroU32,
     /// Sessions in progress of one identity.
     pub(crate) sessions_per_identity: NonZeroU32,
     /// Streams that all sessions of one identity may have open.
@@ -114,7 +116,7 @@ pub(crate) struct Limits {
     pub(crate) failures_per_address: NonZeroU32,
     /// How long such an address is turned away.
     pub(crate) ban: Span,
-    /// Addresses and networks whose handshakes and failures are not counted. Behind a proxy
+    /// Addresses and networks whose sessions, handshakes and failures are not counted. Behind a proxy
     /// on the same machine everybody comes from there.
     pub(crate) exempt: Vec<Network>,
 }
@@ -183,6 +185,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             sessions: count(8192),
+            sessions_per_address: count(512),
             sessions_per_identity: count(1024),
             streams_per_identity: count(4096),
             handshakes: count(512),
@@ -209,6 +212,7 @@ impl Limits {
         let size = |count: NonZeroU32| usize::try_from(count.get()).unwrap_or(usize::MAX);
         let mut limits = alknet_core::Limits::default();
         limits.sessions = size(self.sessions);
+        limits.sessions_per_address = size(self.sessions_per_address);
         limits.sessions_per_identity = size(self.sessions_per_identity);
         limits.streams_per_identity = size(self.streams_per_identity);
         limits.handshakes = size(self.handshakes);

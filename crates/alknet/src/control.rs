@@ -9,13 +9,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    fmt,
-    fs::File,
-    io,
-    os::fd::AsRawFd as _,
-    path::{Path, PathBuf},
-};
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,7 +18,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 pub(crate) use client::{ControlError, ask};
 pub(crate) use server::Listener;
 
-use crate::{failure::Failure, home::Home};
+use crate::failure::Failure;
 
 /// The socket in the state folder.
 const SOCKET: &str = "run/control";
@@ -123,27 +117,5 @@ async fn line(from: impl AsyncRead + Unpin, max: u64) -> io::Result<String> {
         }
         _ if line.len() as u64 + 1 >= max => Err(io::ErrorKind::FileTooLarge.into()),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
-    }
-}
-
-/// A name for the socket that fits into the address of one, which has room for about 100
-/// bytes: where the state folder's own is longer, it goes by the open folder.
-struct Address {
-    path: PathBuf,
-    _folder: Option<File>,
-}
-
-impl Address {
-    fn of(home: &Home) -> io::Result<Self> {
-        let path = home.path(SOCKET);
-        if !cfg!(target_os = "linux") || path.as_os_str().len() < 100 {
-            return Ok(Self { path, _folder: None });
-        }
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(io::ErrorKind::InvalidFilename.into());
-        };
-        let folder = File::open(folder)?;
-        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
-        Ok(Self { path, _folder: Some(folder) })
     }
 }

@@ -2,6 +2,7 @@
 
 mod files;
 mod lock;
+mod socket;
 
 use std::{
     fs, io,
@@ -14,6 +15,7 @@ use etcetera::BaseStrategy as _;
 use zeroize::Zeroizing;
 
 pub(crate) use lock::ServeLock;
+pub(crate) use socket::is_own;
 
 /// The longest file of ours that is read whole.
 const MAX_FILE: u64 = 4 << 20;
@@ -171,6 +173,18 @@ impl Home {
         lock::exclusive(&path).map_err(HomeError::at(&path))
     }
 
+    /// Like [`lock`](Self::lock), without waiting; `None` if another process has it.
+    pub(crate) fn try_lock(&self, name: &str) -> Result<Option<fs::File>, HomeError> {
+        let path = self.root.join("run").join(format!("{name}.lock"));
+        lock::at_once(&path).map_err(HomeError::at(&path))
+    }
+
+    /// Removes what is left of a file that a process was writing when it was killed. Nobody
+    /// else may write it meanwhile.
+    pub(crate) fn sweep(&self, name: &str) -> Result<(), HomeError> {
+        files::sweep(&self.path(name)).map_err(HomeError::at(&self.root))
+    }
+
     /// Claims the folder for a node that serves; held until the value is dropped or the
     /// process ends, however it ends.
     pub(crate) fn serve_lock(&self) -> Result<ServeLock, HomeError> {
@@ -216,9 +230,10 @@ pub(crate) fn of_environment() -> Option<PathBuf> {
     std::env::var_os("ALKNET_HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }
 
-/// Replaces any file as [`Home::write`] does; the new one has mode 0600.
+/// Replaces any file as [`Home::write`] does. The new one has owner, group and mode of the
+/// old; where that cannot be the old one stays.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), HomeError> {
-    files::replace(path, content).map_err(HomeError::at(path))
+    files::replace_alike(path, content).map_err(HomeError::at(path))
 }
 
 /// Makes a folder of mode 0700, or checks that nobody else can put files into one that is

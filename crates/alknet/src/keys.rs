@@ -1,11 +1,12 @@
 //! The keys of this machine: all of them come from the vault.
 
-use alknet_core::{IdentityError, NodeIdentity, Secret};
+use alknet_core::{AuditEvent, IdentityError, NodeIdentity, Secret};
 use alknet_vault::{CryptoError, Purpose, SecretKey, Vault};
 use aws_lc_rs::{error::Unspecified, hkdf};
 use zeroize::Zeroizing;
 
 use crate::{
+    audit,
     home::Home,
     output,
     vault::{self, Given, VaultError},
@@ -60,17 +61,22 @@ impl Keys {
             Some(sealed) => sealed,
             None => {
                 let (sealed, made) = vault::create_unattended(home)?;
-                if made && std::io::IsTerminal::is_terminal(&std::io::stderr()) {
-                    // Whoever has no stderr does not miss it.
-                    let _ = output::note(
-                        "made a vault for the keys of this machine; `alknet vault init` shows its \
-                         recovery phrase, once",
-                    );
+                if made {
+                    tell_of_new(home)?;
                 }
                 sealed
             }
         };
         Ok(Self(vault::open(home, sealed, &Given::default()).await?.vault))
+    }
+
+    /// The keys as far as they are to be had without asking anybody or making anything;
+    /// `None` if there is no vault.
+    pub(crate) async fn peek(home: &Home) -> Result<Option<Self>, KeyError> {
+        match vault::load(home)? {
+            Some(sealed) => Ok(Some(Self(vault::open_unasked(home, sealed).await?.vault))),
+            None => Ok(None),
+        }
     }
 
     /// The identity of this machine, as a node and as a client.
@@ -82,6 +88,22 @@ impl Keys {
     pub(crate) fn key(&self, purpose: Purpose) -> Result<SecretKey, KeyError> {
         Ok(self.0.key(purpose)?)
     }
+}
+
+/// A new identity is not to go unnoticed: where there was another, its vault is gone.
+fn tell_of_new(home: &Home) -> Result<(), VaultError> {
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        // Whoever has no stderr does not miss it.
+        let _ = output::note(
+            "made a vault for the keys of this machine; `alknet vault init` shows its recovery \
+             phrase, once",
+        );
+    } else {
+        tracing::warn!(folder = %home.root().display(), "made a vault: the identity is a new one");
+    }
+    let event =
+        AuditEvent { event: "vault-made", transport: Some("local"), ..AuditEvent::default() };
+    Ok(audit::append_once(home, event)?)
 }
 
 /// The key that the holder of a bearer token proves instead of sending the token: Ed25519

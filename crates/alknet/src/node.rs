@@ -104,6 +104,7 @@ impl Node {
 
         let web = Arc::new(Web {
             store: store.clone(),
+            identities: identities.clone(),
             node: identity.clone(),
             audit: audit.clone(),
             account: account.name.clone(),

@@ -74,9 +74,10 @@ pub(crate) trait IdentityStore: Source {
         change: PeerChange<'a>,
     ) -> Answer<'a, Added, PeerError>;
 
-    /// Adds a key to somebody who is known, with what they may do at this moment. Tells
-    /// whether it is new.
-    fn add_key_to_identity<'a>(
+    /// Adds a key to whoever is signed in, with what they may do at this moment and for as
+    /// long as their session lasts. Tells whether it was not there before, or was there for
+    /// another session. A key that the owner added stays as it is.
+    fn add_session_key<'a>(
         &'a self,
         identity: &'a Identity,
         key: &'a crate::peer_key::PeerKey,
@@ -110,7 +111,7 @@ pub(crate) trait IdentityStore: Source {
     /// Makes a token. The secret is returned this once: the store keeps its hash.
     fn create_token<'a>(&'a self, new: NewToken<'a>) -> Answer<'a, (Secret, Token), TokenError>;
 
-    /// Ends a token or a session at once.
+    /// Ends a token or a session at once, and the keys that a session authorised.
     fn revoke<'a>(&'a self, id: &'a str) -> Answer<'a, (), TokenError>;
 
     /// When the peer, the key, the authority, the token or the session of this name or id
@@ -124,8 +125,8 @@ pub(crate) trait IdentityStore: Source {
     /// at the same moment.
     fn signin<'a>(&'a self, link: &'a Secret) -> Answer<'a, Result<SignIn, SignInRefusal>>;
 
-    /// Ends a session. A secret that is none is no error.
-    fn signout<'a>(&'a self, session: &'a Secret) -> Answer<'a, ()>;
+    /// Ends a session, and with it the keys that it authorised; `false` where there was none.
+    fn signout<'a>(&'a self, session: &'a Secret) -> Answer<'a, bool>;
 
     /// Ends the connections, so that the files are tidy. Without it nothing is lost.
     fn close(&self) -> BoxFuture<'_, ()>;

@@ -5,12 +5,17 @@ pub(crate) mod agent;
 mod file;
 mod unlock;
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use alknet_vault::{CryptoError, Mnemonic, ParseError};
 
 pub(crate) use file::{Changes, create, create_unattended, load};
-pub(crate) use unlock::{Given, Opened, key_of_passphrase, open, read_key, read_passphrase};
+pub(crate) use unlock::{
+    Given, Opened, key_of_passphrase, open, open_unasked, read_key, read_passphrase,
+};
 
 use crate::home::HomeError;
 
@@ -62,10 +67,21 @@ pub(crate) enum VaultError {
     WrongKey {
         /// Where it came from.
         what: String,
+        /// The vault.
+        path: PathBuf,
     },
     /// The file with the key is not there or cannot be read.
     #[error("the key of the vault cannot be read from {path}")]
     KeyFile {
+        /// Where it should be.
+        path: PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// The file with a passphrase is not there or cannot be read.
+    #[error("the passphrase cannot be read from {path}")]
+    PassphraseFile {
         /// Where it should be.
         path: PathBuf,
         /// What went wrong.
@@ -112,21 +128,26 @@ impl VaultError {
                                   recovery phrase with `alknet vault import`"
                 .into(),
             Self::Exists { path } => {
-                format!("it is never overwritten: to begin anew, move {} away", path.display())
+                format!("it is never overwritten: to begin anew, {}", move_away(path))
             }
             Self::Old { path } => format!(
-                "move {} away; the node then gets a new identity, and peers have to learn it",
+                "stop the node, then move {} away; it gets a new identity, and peers have to \
+                 learn it",
                 path.display()
             ),
             Self::Parse { source: ParseError::Future(_), .. } => {
                 "use the version of alknet that wrote it, or a later one".into()
             }
-            Self::Parse { .. } => "nothing was changed; restore it from a backup, or move it away \
-                                   and use `alknet vault import` with the recovery phrase"
-                .into(),
-            Self::WrongKey { .. } => "nothing was changed; without the right one, move the vault \
-                                      away and use `alknet vault import` with the recovery phrase"
-                .into(),
+            Self::Parse { path, .. } => format!(
+                "nothing was changed; restore it from a backup, or {} and use `alknet vault \
+                 import` with the recovery phrase",
+                move_away(path)
+            ),
+            Self::WrongKey { path, .. } => format!(
+                "nothing was changed; without the right one, {} and use `alknet vault import` \
+                 with the recovery phrase",
+                move_away(path)
+            ),
             Self::KeyFile { .. } => "restore it from a backup, or name its place with --key-file; \
                                      without it, `alknet vault import` needs the recovery phrase"
                 .into(),
@@ -139,13 +160,22 @@ impl VaultError {
                 "alknet vault unlock, at a terminal or with --passphrase-file FILE".into()
             }
             Self::Changed => "try again".into(),
+            Self::Agent(_) => {
+                "a process `alknet vault agent` may still hold the key: end it with kill".into()
+            }
             Self::NoKey { .. }
             | Self::Passphrase(_)
             | Self::Terminal(_)
-            | Self::Agent(_)
+            | Self::PassphraseFile { .. }
             | Self::Crypto(_) => return None,
         })
     }
+}
+
+/// How to make room for another vault: a key file that stayed would seal that one too.
+fn move_away(vault: &Path) -> String {
+    let (vault, key) = (vault.display(), vault.with_file_name(KEY_FILE));
+    format!("stop the node, then move {vault} and, if it is there, {} away", key.display())
 }
 
 /// The words of a phrase in numbered columns, for a person who writes them down.

@@ -6,10 +6,10 @@ mod session;
 
 use std::sync::Arc;
 
-use alknet_core::{Audit, NodeIdentity};
-use alknet_http::{Conceal, SESSION_COOKIE};
+use alknet_core::{Audit, AuthContext, NodeIdentity};
+use alknet_http::{Conceal, Refusals, SESSION_COOKIE};
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Path, State},
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 pub(crate) use session::Certificate;
 
-use crate::store::Store;
+use crate::{chain::ChainProvider, store::Store};
 
 /// Where the web client is.
 pub(crate) const APP: &str = "/alknet/app/";
@@ -30,6 +30,8 @@ pub(crate) const SIGN_IN: &str = "/alknet/signin/";
 #[derive(Debug)]
 pub(crate) struct Web {
     pub(crate) store: Store,
+    /// Everybody whom the node knows.
+    pub(crate) identities: Arc<ChainProvider>,
     pub(crate) node: Arc<NodeIdentity>,
     pub(crate) audit: Audit,
     /// The account whose shell is served.
@@ -62,6 +64,8 @@ pub(crate) fn private(web: Arc<Web>, shows_itself: bool) -> Router {
 /// the address bar with the redirect; the fragment, which names the node, stays.
 async fn sign_in(
     State(web): State<Arc<Web>>,
+    Extension(auth): Extension<AuthContext>,
+    Extension(refusals): Extension<Refusals>,
     method: Method,
     Path(secret): Path<String>,
 ) -> Response {
@@ -69,7 +73,7 @@ async fn sign_in(
     if method != Method::GET {
         return Conceal.into_response();
     }
-    match session::begin(&web, secret).await {
+    match session::begin(&web, &auth, &refusals, secret).await {
         Some(cookie) => {
             let headers = [
                 (header::LOCATION, HeaderValue::from_static(APP)),

@@ -30,7 +30,7 @@ export async function session(): Promise<Session | undefined> {
   };
 }
 
-/** Allows an SSH key to log in as whoever is signed in. */
+/** Allows an SSH key to log in as whoever is signed in, until this session ends. */
 export async function authoriseKey(openssh: string): Promise<void> {
   if ((await call("POST", "/alknet/keys", { openssh })) === undefined) throw new SignedOut();
 }

@@ -1,12 +1,10 @@
 import { concat, toBase64, type Bytes } from "./bytes";
-import type { NodeId } from "./node";
 import { Problem } from "./problem";
 
 /** What IndexedDB keeps: WebCrypto never gives out the private key's bytes, not even to us. */
 interface Stored {
   pair: CryptoKeyPair;
   openssh: string;
-  authorisedBy: NodeId[];
 }
 
 const DATABASE = "alknet";
@@ -25,9 +23,9 @@ export class SshKey {
   static async load(): Promise<SshKey> {
     const found = await transact<Stored | undefined>("readonly", (store) => store.get(NAME));
     if (found !== undefined) return new SshKey(found);
-    const key = new SshKey({ ...(await generate()), authorisedBy: [] });
-    await key.#save();
-    return key;
+    const made = await generate();
+    await transact("readwrite", (store) => store.put(made, NAME));
+    return new SshKey(made);
   }
 
   /** The public half as a line of OpenSSH. */
@@ -38,23 +36,9 @@ export class SshKey {
   async sign(data: Bytes): Promise<Bytes> {
     return new Uint8Array(await crypto.subtle.sign("Ed25519", this.#stored.pair.privateKey, data));
   }
-
-  isAuthorisedBy(node: NodeId): boolean {
-    return this.#stored.authorisedBy.includes(node);
-  }
-
-  async setAuthorisedBy(node: NodeId, authorised: boolean): Promise<void> {
-    const others = this.#stored.authorisedBy.filter((known) => known !== node);
-    this.#stored.authorisedBy = authorised ? [...others, node] : others;
-    await this.#save();
-  }
-
-  async #save(): Promise<void> {
-    await transact("readwrite", (store) => store.put(this.#stored, NAME));
-  }
 }
 
-async function generate(): Promise<Pick<Stored, "pair" | "openssh">> {
+async function generate(): Promise<Stored> {
   try {
     const pair = await crypto.subtle.generateKey("Ed25519", false, ["sign", "verify"]);
     const raw = new Uint8Array(await crypto.subtle.exportKey("raw", pair.publicKey));

@@ -118,7 +118,6 @@ async function logIn(line: Line, { node, user, key }: Login): Promise<Ssh> {
     });
   } catch (error) {
     const code = (error as Partial<SshError>).code;
-    if (code === "auth") await key.setAuthorisedBy(node, false);
     throw new Problem(titleOf(code), sentence(textOf(error)), { cause: error });
   }
 }

@@ -103,7 +103,7 @@ pub(super) async fn accept_loop(
         // until they have drained.
         let (address, proven) =
             (incoming.remote_address().ip(), incoming.remote_address_validated());
-        let idle = endpoint.open_connections().saturating_sub(shared.dispatcher.session_count());
+        let idle = endpoint.open_connections().saturating_sub(shared.dispatcher.quic_sessions());
         if idle >= shared.dispatcher.limits().handshakes {
             // A client that means it sends its first packet again.
             incoming.ignore();
@@ -143,7 +143,7 @@ async fn connection(shared: Arc<Shared>, incoming: Incoming) {
         .and_then(|any| any.downcast::<Vec<CertificateDer<'static>>>().ok());
     let key = certificates.and_then(|chain| fingerprint(chain.first()?).ok());
     let connection = Connection::new(Quic::accepted(connection));
-    shared.dispatch(connection, alpn, TransportKind::Quic, key).await;
+    shared.dispatch(connection, remote, alpn, key).await;
 }
 
 fn alpn(connection: &quinn::Connection) -> Option<Alpn> {

@@ -67,7 +67,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) 
     let Some(alpn) = alpn else { return tracing::debug!(%remote, "no ALPN negotiated") };
     let key = session.peer_certificates().and_then(|chain| fingerprint(chain.first()?).ok());
     let connection = Connection::new(tls::accepted(stream, remote));
-    shared.dispatch(connection, alpn, TransportKind::Tls, key).await;
+    shared.dispatch(connection, remote, alpn, key).await;
 }
 
 async fn handshake(shared: &Shared, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {

@@ -160,17 +160,23 @@ impl SelfSigned {
         self.current.retires()
     }
 
+    /// Whether the present certificate is the one to use at `now`. Afterwards it is not, nor
+    /// before its validity begins: then the clock was wrong when it was made.
+    pub fn is_in_time(&self, now: OffsetDateTime) -> bool {
+        self.current.is_in_time(now)
+    }
+
     /// The pair as it should be at `now`: itself, or with the next certificate in use and a
-    /// new one after it, or a fresh pair if both are past their time.
+    /// new one after it, or a fresh pair if it is the time of neither.
     pub fn rotated(
         &self,
         names: &[String],
         now: OffsetDateTime,
     ) -> Result<Self, WebCertificateError> {
-        if now < self.current.retires() {
+        if self.is_in_time(now) {
             return Ok(self.clone());
         }
-        if now < self.next.retires() {
+        if self.next.is_in_time(now) {
             let next = Pem::generate(&self.seed, names, self.next.retires())?;
             return Ok(Self { current: self.next.clone(), next, seed: self.seed.clone() });
         }
@@ -244,6 +250,10 @@ impl Pem {
         let seconds = seconds.parse().map_err(|_| WebCertificateError::Damaged)?;
         let not_before = OffsetDateTime::from_unix_timestamp(seconds)
             .map_err(|_| WebCertificateError::Damaged)?;
+        // So that every moment that is counted from it exists.
+        if not_before.checked_add(CLOCK_MARGIN + IN_USE + VALIDITY).is_none() {
+            return Err(WebCertificateError::Damaged);
+        }
         let pem = Self { certificate: certificate.into(), not_before };
         pem.load(seed)?;
         Ok(pem)
@@ -264,6 +274,10 @@ impl Pem {
     fn key(&self, seed: &[u8; 32]) -> Result<Zeroizing<Vec<u8>>, WebCertificateError> {
         let day = (self.not_before + CLOCK_MARGIN).unix_timestamp().div_euclid(24 * 60 * 60);
         p256_key(seed, day)
+    }
+
+    fn is_in_time(&self, now: OffsetDateTime) -> bool {
+        self.not_before <= now && now < self.retires()
     }
 
     fn retires(&self) -> OffsetDateTime {
@@ -335,6 +349,35 @@ mod tests {
         assert!(
             pair.published().unwrap().iter().all(|old| !fresh.published().unwrap().contains(old))
         );
+    }
+
+    /// A clock that was wrong at the first start, and is set right.
+    #[test]
+    fn a_pair_from_the_future_is_replaced() {
+        let pair = SelfSigned::generate(&names(), start()).unwrap();
+        let slow = start() - CLOCK_MARGIN;
+        let same = pair.rotated(&names(), slow).unwrap();
+        assert_eq!(same.published().unwrap(), pair.published().unwrap());
+        let before = slow - Duration::SECOND;
+        assert!(pair.is_in_time(slow) && !pair.is_in_time(before));
+        assert_eq!(pair.rotated(&names(), before).unwrap().rotates_at(), before + IN_USE);
+        // The next one alone is from the future.
+        let far = SelfSigned::from_seed(&pair.seed, &names(), start() + Duration::days(100));
+        let gap = SelfSigned { next: far.unwrap().current, ..pair };
+        let now = gap.rotates_at();
+        assert_eq!(gap.rotated(&names(), now).unwrap().rotates_at(), now + IN_USE);
+    }
+
+    #[test]
+    fn no_stored_date_is_too_much() {
+        let text = SelfSigned::from_seed(&[7; 32], &names(), start()).unwrap().to_text();
+        let last = OffsetDateTime::new_utc(time::Date::MAX, time::Time::MIDNIGHT);
+        for seconds in [i64::MAX, i64::MIN, last.unix_timestamp()] {
+            let (_, rest) = text.split_once('\n').unwrap();
+            let text = format!("not-before {seconds}\n{rest}");
+            let error = SelfSigned::from_text(&text, &[7; 32]).unwrap_err();
+            assert!(matches!(error, WebCertificateError::Damaged), "{error}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{Node, SESSION, TOKEN, closing, timeless};
+use crate::harness::{Node, SESSION, TOKEN, UPGRADE, closing, timeless};
 
 fn body(answer: &str) -> &str {
     answer.split_once("\r\n\r\n").unwrap().1
@@ -90,6 +90,28 @@ async fn a_cookie_counts_for_pages_of_the_same_origin() {
             "unknown or ended browser session",
         ]
     );
+}
+
+/// Nobody can push what happened before out of the log.
+#[tokio::test]
+async fn what_costs_nothing_is_recorded_once_for_each_connection() {
+    let node = Node::new();
+    let foreign = format!("{UPGRADE}Origin: https://evil.example");
+    let cases = [
+        ("/private", "Cookie: __Host-alknet=alk_wrong", "unknown or ended browser session"),
+        ("/private", "Authorization: nonsense", "malformed Authorization"),
+        ("/alknet/echo", UPGRADE.trim_end(), "no credential"),
+        ("/alknet/echo", &foreign, "foreign origin"),
+    ];
+    for (path, field, reason) in cases {
+        let again = format!("GET {path} HTTP/1.1\r\nHost: node.example\r\n{field}\r\n\r\n");
+        for _ in 0..2 {
+            let last = closing(&format!("GET {path}"), &[field]);
+            let answers = node.raw(&(again.repeat(5) + &last)).await;
+            assert_eq!(answers.matches("HTTP/1.1 404 ").count(), 6, "{answers}");
+            assert_eq!(node.log.refusals(), [reason], "{path} {field}");
+        }
+    }
 }
 
 #[tokio::test]

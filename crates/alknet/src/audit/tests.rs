@@ -71,6 +71,10 @@ pub(super) fn event() -> AuditEvent {
     AuditEvent { event: AuditEvent::REFUSED, ..AuditEvent::default() }
 }
 
+fn let_in() -> AuditEvent {
+    AuditEvent { event: AuditEvent::AUTHENTICATED, ..AuditEvent::default() }
+}
+
 /// Room for some entries in each file.
 pub(super) fn small(keep: usize) -> Limits {
     Limits { file_size: 600, keep: keep.try_into().unwrap() }
@@ -158,24 +162,29 @@ fn the_oldest_files_go_and_the_rest_holds() {
 fn a_full_queue_loses_events_and_says_so() {
     let folder = Folder::new();
     let (queue, events) = sync_channel(QUEUE);
-    let audit = AuditFile { queue, lost: Arc::default() };
-    for _ in 0..QUEUE + 7 {
-        audit.record(event());
-    }
+    let audit = AuditFile { queue, lost: Arc::default(), queued: Arc::default() };
+    // However many are refused, there is room for whoever is let in.
+    (0..QUEUE + 7).for_each(|_| audit.record(event()));
+    (REFUSALS..QUEUE + 5).for_each(|_| audit.record(let_in()));
     let lost = audit.lost.clone();
+    let mut writer = writer(&folder.home, events, lost.clone());
+    writer.queued = audit.queued.clone();
     drop(audit);
-    writer(&folder.home, events, lost.clone()).run();
+    writer.run();
     let lines = folder.values(ACTIVE);
     assert_eq!(lines.len(), QUEUE + 2);
+    let count = |name| lines.iter().filter(|line| line["event"] == name).count();
+    assert_eq!((count("refused"), count("authenticated")), (REFUSALS, QUEUE - REFUSALS));
     assert_eq!(lines[QUEUE + 1]["event"], "events-lost");
-    assert_eq!(lines[QUEUE + 1]["reason"], "7");
+    assert_eq!(lines[QUEUE + 1]["reason"], (QUEUE - REFUSALS + 7 + 5).to_string());
     assert_eq!(lost.load(Ordering::Relaxed), 0);
     folder.holds();
 }
 
 fn writer(home: &Home, events: Receiver<Message>, lost: Arc<AtomicU64>) -> Writer {
     let log = Log::new(home, Limits::default());
-    Writer { log, events, lost, waiting: Vec::new(), failing: false }
+    let queued = Arc::default();
+    Writer { log, events, lost, queued, waiting: Vec::new(), failing: false }
 }
 
 /// What cannot be written waits, and stands in the log once when it can be.

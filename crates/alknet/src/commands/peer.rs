@@ -281,7 +281,7 @@ fn wrong_peer(error: PeerError) -> Failure {
         PeerError::TooManyKeys | PeerError::TooManyAuthorities => {
             "remove what is no longer used".into()
         }
-        PeerError::Store(_) => return error.into(),
+        PeerError::Store(_) | PeerError::NoSession => return error.into(),
     };
     Failure::from(error).hint(hint)
 }

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-use alknet_core::SelfSigned;
+use alknet_core::{SelfSigned, WebCertificateError};
 use alknet_vault::Purpose;
 use serde::Serialize;
 
@@ -19,7 +19,8 @@ use crate::{
 /// Show the node of this state folder
 ///
 /// It is read from the folder, so that it also works for a node that does not answer. The
-/// exit code is 0 whether the node runs or not.
+/// exit code is 0 whether the node runs or not. Nobody is asked for a passphrase and no vault
+/// is made: where that would be needed the node's id is unknown.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  alknet status\n  alknet status --json | jq .running")]
 pub(crate) struct Args {
@@ -47,7 +48,8 @@ struct Status {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 enum Certificate {
-    /// None has been made yet, or the vault that it belongs to is locked.
+    /// None has been made yet, the one that there is will be replaced, or the vault that it
+    /// belongs to does not open.
     None,
     /// Of the node itself.
     SelfSigned {
@@ -71,19 +73,20 @@ async fn status(home: &Home) -> Result<Status, Failure> {
     let (peers, tokens) = (store.peers().await?, store.tokens().await?);
     store.close().await;
     let served = home.served_by()?;
-    let keys = match Keys::open(home).await {
-        Err(KeyError::Vault(VaultError::Locked)) => None,
-        keys => Some(keys?),
+    let keys = Keys::peek(home).await;
+    let node = match &keys {
+        Ok(Some(keys)) => keys.identity()?.id().to_string(),
+        Ok(None) => "unknown: there is no vault yet".into(),
+        Err(KeyError::Vault(VaultError::Locked)) => "unknown: the vault is locked".into(),
+        Err(error) => format!("unknown: {}", causes(error)),
     };
+    let keys = keys.ok().flatten();
     let of_kind = |kind| tokens.iter().filter(|token| token.kind == kind).count();
     Ok(Status {
         running: served.is_some(),
         pid: served.flatten(),
         address: if served.is_some() { home.address()? } else { None },
-        node: match &keys {
-            Some(keys) => keys.identity()?.id().to_string(),
-            None => "unknown: the vault is locked".into(),
-        },
+        node,
         version: env!("CARGO_PKG_VERSION"),
         home: home.root().display().to_string(),
         peers: peers.iter().filter(|peer| peer.id != OWNER).count(),
@@ -102,12 +105,25 @@ fn certificate(home: &Home, keys: Option<&Keys>) -> Result<Certificate, Failure>
         return Ok(Certificate::None);
     };
     let seed = keys.key(Purpose::WebCertificate)?;
-    let pair = SelfSigned::from_text(&String::from_utf8_lossy(&content), seed.expose())?;
+    // One that is damaged or another vault's is replaced by the next start.
+    Ok(self_signed(&content, seed.expose()).unwrap_or(Certificate::None))
+}
+
+fn self_signed(content: &[u8], seed: &[u8; 32]) -> Result<Certificate, WebCertificateError> {
+    let pair = SelfSigned::from_text(&String::from_utf8_lossy(content), seed)?;
     let [(_, expires), _] = pair.published()?;
     Ok(Certificate::SelfSigned {
         rotates_at: pair.rotates_at().unix_timestamp(),
         expires_at: expires.unix_timestamp(),
     })
+}
+
+/// An error with its causes, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 fn show(status: &Status) -> io::Result<()> {

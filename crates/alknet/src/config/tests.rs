@@ -28,6 +28,7 @@ fn every_key_is_read() {
         identities = "people.toml"
         [limits]
         sessions = 1
+        sessions_per_address = 7
         sessions_per_identity = 2
         streams_per_identity = 3
         handshakes = 4
@@ -54,7 +55,8 @@ fn every_key_is_read() {
         "authorized_keys": "/home/keys",
         "identities": "/home/people.toml",
         "limits": {
-            "sessions": 1, "sessions_per_identity": 2, "streams_per_identity": 3,
+            "sessions": 1, "sessions_per_address": 7, "sessions_per_identity": 2,
+            "streams_per_identity": 3,
             "handshakes": 4, "handshakes_per_address": 5, "failures_per_address": 6,
             "ban": "30d", "exempt": ["192.0.2.7/32", "2001:db8::/32"],
         },

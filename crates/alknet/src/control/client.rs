@@ -3,9 +3,9 @@
 use std::{io, time::Duration};
 
 use serde::de::DeserializeOwned;
-use tokio::{io::AsyncWriteExt as _, net::UnixStream, time::timeout};
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
-use super::{Address, Answer, Request, line};
+use super::{Answer, Request, line};
 use crate::home::Home;
 
 /// How long a node may take to answer, which is longer than it gives itself.
@@ -62,21 +62,9 @@ pub(crate) async fn ask<T: DeserializeOwned>(
 }
 
 async fn exchange(home: &Home, request: Request) -> Result<String, ControlError> {
-    let address = Address::of(home)?;
-    let mut stream = match UnixStream::connect(&address.path).await {
-        Ok(stream) => stream,
-        Err(error) => return Err(unreachable(error)),
-    };
+    let mut stream = home.connect(super::SOCKET).await?.ok_or(ControlError::NotServed)?;
     let mut text = serde_json::to_vec(&request)?;
     text.push(b'\n');
     stream.write_all(&text).await?;
     Ok(line(&mut stream, super::MAX_ANSWER).await?)
-}
-
-/// No socket, or one that a killed node left behind.
-fn unreachable(error: io::Error) -> ControlError {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotServed,
-        _ => error.into(),
-    }
 }

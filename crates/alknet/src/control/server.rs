@@ -1,6 +1,6 @@
 //! The node's end.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{fs, io, time::Duration};
 
 use tokio::{
     io::AsyncWriteExt as _,
@@ -9,10 +9,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Address, Answer, Outcome, Request, line};
+use super::{Answer, Outcome, Request, line};
 use crate::{
     failure::Failure,
-    home::{Home, HomeError, ServeLock},
+    home::{Home, HomeError, ServeLock, is_own},
 };
 
 /// Connections at once; more wait until one is done.
@@ -33,16 +33,8 @@ impl Listener {
     /// Makes the socket. That of a node that was killed is removed: the lock says that
     /// nobody else has the folder.
     pub(crate) fn bind(home: &Home, _lock: &ServeLock) -> Result<Self, HomeError> {
-        let path = home.path(super::SOCKET);
-        let at = |source| HomeError::File { path: path.clone(), source };
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
-            _ => {}
-        }
-        let address = Address::of(home).map_err(at)?;
-        let socket = UnixListener::bind(&address.path).map_err(at)?;
-        // Nobody else could come in between: the folder and the check of peers forbid it.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).map_err(at)?;
+        let at = |source| HomeError::File { path: home.path(super::SOCKET), source };
+        let socket = home.listen(super::SOCKET).map_err(at)?;
         Ok(Self { socket, home: home.clone() })
     }
 
@@ -93,10 +85,9 @@ async fn exchange<A: Future<Output = Outcome>>(
     stream: &mut UnixStream,
     answer: impl Fn(Request) -> A,
 ) -> io::Result<()> {
-    let (own, peer) = (nix::unistd::geteuid().as_raw(), stream.peer_cred()?.uid());
-    // Root could do as it likes anyway.
-    if peer != own && peer != 0 {
-        tracing::warn!(uid = peer, "refused another user at the control socket");
+    if !is_own(stream)? {
+        let uid = stream.peer_cred()?.uid();
+        tracing::warn!(uid, "refused another user at the control socket");
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     let asked = timeout(PEER, line(&mut *stream, super::MAX_REQUEST)).await??;

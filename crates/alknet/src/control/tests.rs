@@ -8,6 +8,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::home::Home;
 
 fn home(folder: &tempfile::TempDir) -> Home {
     Home::open(Some(folder.path().join("home"))).unwrap()

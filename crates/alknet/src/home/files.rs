@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
@@ -29,6 +29,22 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     sync_folder(path)
 }
 
+/// Replaces a file that is there by one with the same owner, group and mode.
+pub(super) fn replace_alike(path: &Path, content: &[u8]) -> io::Result<()> {
+    let old = std::fs::metadata(path)?;
+    let temporary = Temporary::beside(path, content)?;
+    let file = File::open(&temporary.0)?;
+    let new = file.metadata()?;
+    if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+        fchown(&file, Some(old.uid()), Some(old.gid()))?;
+    }
+    // After the owner: a change of that takes bits away.
+    file.set_permissions(std::fs::Permissions::from_mode(old.mode() & 0o7777))?;
+    file.sync_all()?;
+    std::fs::rename(&temporary.0, path)?;
+    sync_folder(path)
+}
+
 /// Makes the file with its content unless it is there; tells whether it did. A hard link
 /// appears whole or fails, also when two processes try.
 pub(super) fn create(path: &Path, content: &[u8]) -> io::Result<bool> {
@@ -43,16 +59,31 @@ pub(super) fn create(path: &Path, content: &[u8]) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Removes the [`Temporary`] files of processes that were killed.
+pub(super) fn sweep(path: &Path) -> io::Result<()> {
+    for entry in path.parent().unwrap_or(path).read_dir()? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let random = name.rsplit('.').nth(1).unwrap_or_default();
+        if random.len() == 16 && name == Temporary::name(path, random) {
+            std::fs::remove_file(path.with_file_name(name))?;
+        }
+    }
+    Ok(())
+}
+
 /// A file of mode 0600 that is on the disk, with a name of its own, gone on drop unless
 /// renamed.
 struct Temporary(PathBuf);
 
 impl Temporary {
+    fn name(path: &Path, random: &str) -> String {
+        format!(".{}.{random}.new", path.file_name().unwrap_or_default().to_string_lossy())
+    }
+
     fn beside(path: &Path, content: &[u8]) -> io::Result<Self> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let temporary = Self(path.with_file_name(format!(".{name}.{}.new", hex::encode(random))));
+        let temporary = Self(path.with_file_name(Self::name(path, &hex::encode(random))));
         let mut file =
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary.0)?;
         file.write_all(content)?;

@@ -28,6 +28,12 @@ pub(super) fn exclusive(path: &Path) -> io::Result<File> {
     }
 }
 
+/// Takes the lock if it is free.
+pub(super) fn at_once(path: &Path) -> io::Result<Option<File>> {
+    let file = open(path)?;
+    Ok(try_for(&file, Duration::ZERO)?.then_some(file))
+}
+
 fn try_for(file: &File, patience: Duration) -> io::Result<bool> {
     let deadline = Instant::now() + patience;
     loop {

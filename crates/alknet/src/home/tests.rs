@@ -114,3 +114,25 @@ fn the_address_is_there_until_it_is_removed() {
     home.remove_address().unwrap();
     assert_eq!(home.address().unwrap(), None);
 }
+
+#[test]
+fn what_killed_processes_left_of_a_file_is_swept() {
+    let (_folder, home) = home();
+    let left = [".vault.0123456789abcdef.new", ".vault.fedcba9876543210.new"];
+    let others = [".vault.key.0123456789abcdef.new", ".vault.notes.new", "vault", ".vault"];
+    for name in left.iter().chain(&others) {
+        fs::write(home.path(name), b"x").unwrap();
+    }
+    home.sweep("vault").unwrap();
+    assert!(left.iter().all(|name| !home.path(name).exists()));
+    assert!(others.iter().all(|name| home.path(name).exists()));
+}
+
+#[test]
+fn a_lock_that_somebody_has_is_not_waited_for() {
+    let (_folder, home) = home();
+    let held = home.lock("vault").unwrap();
+    assert!(home.try_lock("vault").unwrap().is_none());
+    drop(held);
+    assert!(home.try_lock("vault").unwrap().is_some());
+}

@@ -141,6 +141,9 @@ pub(crate) enum PeerError {
     /// The peer is not trusted through it.
     #[error("the peer {0} has no such authority or principal")]
     UnknownAuthority(String),
+    /// Only in a session, which ends, a key can be authorised by whom it is for.
+    #[error("only a browser that is signed in can authorise a key")]
+    NoSession,
     /// The owner can do everything, always.
     #[error("the owner can be neither removed nor given other scopes")]
     Owner,
@@ -262,14 +265,23 @@ pub(crate) struct SignIn {
 
 /// Why a sign-in link does not work. For the audit log and the person who was sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.kind())]
 pub(crate) enum SignInRefusal {
     /// Never issued, or so long ago that it is forgotten.
-    #[error("unknown sign-in link")]
     Unknown,
     /// Already used.
-    #[error("used sign-in link")]
     Used,
     /// Too old.
-    #[error("expired sign-in link")]
     Expired,
+}
+
+impl SignInRefusal {
+    /// Its name among the kinds of refusals.
+    pub(crate) fn kind(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown sign-in link",
+            Self::Used => "used sign-in link",
+            Self::Expired => "expired sign-in link",
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The store in SQLite, in a file of the state folder.
 
 mod authorities;
+mod keys;
 mod peers;
 mod provider;
 mod revisions;
@@ -82,10 +83,11 @@ impl Sqlite {
     ) -> Result<Vec<Secret>, Box<dyn std::error::Error>> {
         let (mut tx, mut secrets) = (self.write().await?, Vec::with_capacity(count));
         let all = Scopes::all();
+        let grant = keys::Grant { scopes: &all, session: None };
         for index in 0..count {
             let peer = peers::insert_peer(&mut tx, &format!("peer {index}"), &all).await?;
             let key = PeerKey::parse(&crate::bench::key(index).to_string())?;
-            peers::insert_key(&mut tx, &peer, &key, &all).await?;
+            keys::insert(&mut tx, &peer, &key, &grant).await?;
             let (kind, name, lifetime) = (tokens::Kind::Token, "token", None);
             let row = tokens::Row { kind, name, peer: &peer, scopes: &all, lifetime };
             secrets.push(tokens::insert(&mut tx, &row).await?.0);
@@ -116,12 +118,12 @@ impl IdentityStore for Sqlite {
         Box::pin(self.add_peer(name, change))
     }
 
-    fn add_key_to_identity<'a>(
+    fn add_session_key<'a>(
         &'a self,
         identity: &'a Identity,
         key: &'a PeerKey,
     ) -> Answer<'a, bool, PeerError> {
-        Box::pin(self.add_key_to_identity(identity, key))
+        Box::pin(self.add_session_key(identity, key))
     }
 
     fn remove_peer<'a>(&'a self, name: &'a str) -> Answer<'a, (), PeerError> {
@@ -173,7 +175,7 @@ impl IdentityStore for Sqlite {
         Box::pin(self.signin(link))
     }
 
-    fn signout<'a>(&'a self, session: &'a Secret) -> Answer<'a, ()> {
+    fn signout<'a>(&'a self, session: &'a Secret) -> Answer<'a, bool> {
         Box::pin(self.signout(session))
     }
 

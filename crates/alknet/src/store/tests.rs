@@ -33,6 +33,11 @@ impl Fixture {
         assert!(done.rows_affected() > 0, "{sql}");
     }
 
+    async fn session(&self) -> SignIn {
+        let link = self.store.create_signin().await.unwrap();
+        self.store.signin(&link).await.unwrap().unwrap()
+    }
+
     async fn token(&self, scopes: Option<&str>) -> (Secret, Token) {
         let scopes = scopes.map(granted);
         let new = NewToken { name: "t", peer: "alice", scopes: scopes.as_ref(), lifetime: None };
@@ -173,11 +178,46 @@ async fn what_was_revoked_is_remembered_within_bounds() {
     }
     let fingerprint = key(KEY).fingerprint.to_string();
     assert_eq!(f.store.revocation(&fingerprint).await.unwrap().unwrap().kind, "key");
-    f.age("UPDATE revision SET count = count + 10000").await;
+    // What revokes nothing is counted, and makes nobody forget.
+    f.age("UPDATE revision SET count = count + 20000").await;
+    f.alice("ssh").await;
+    f.store.remove_peer("alice").await.unwrap();
+    assert!(f.store.revocation(&about.id).await.unwrap().is_some());
+    f.age(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
+         INSERT INTO revocations SELECT i + 20100, 'key', 'k', '', '', '', 0, 0, '' FROM n",
+    )
+    .await;
+    f.age("UPDATE revision SET count = 40000").await;
     f.alice("ssh").await;
     f.store.remove_peer("alice").await.unwrap();
     assert_eq!(f.store.revocation(&about.id).await.unwrap(), None);
     assert!(f.store.revocation("alice").await.unwrap().is_some());
+    assert!(f.store.revocation("k").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_peer_that_goes_are_remembered() {
+    let f = fixture().await;
+    f.alice("ssh").await;
+    let (_, about) = f.token(None).await;
+    f.store.remove_peer("alice").await.unwrap();
+    let ended = f.store.ended_tokens().await.unwrap();
+    assert_eq!((&ended[0].id, &*ended[0].peer), (&about.id, "alice"));
+    assert_eq!(f.store.revocation(&about.id).await.unwrap().unwrap().kind, "token");
+}
+
+/// Whoever makes up links holds nobody up who writes.
+#[tokio::test]
+async fn an_unknown_link_is_refused_while_another_writes() {
+    let f = fixture().await;
+    let link = f.store.create_signin().await.unwrap();
+    f.store.signin(&link).await.unwrap().unwrap();
+    let writing = f.store.pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let invented = Secret::new("alk_invented");
+    assert_eq!(f.store.signin(&invented).await.unwrap().unwrap_err(), SignInRefusal::Unknown);
+    assert_eq!(f.store.signin(&link).await.unwrap().unwrap_err(), SignInRefusal::Used);
+    drop(writing);
 }
 
 #[tokio::test]
@@ -213,13 +253,86 @@ async fn the_owner_stays_and_new_peers_need_scopes() {
 #[tokio::test]
 async fn an_authorised_key_may_no_more_than_who_authorised_it() {
     let f = fixture().await;
-    let narrow = Identity { scopes: granted("ssh"), ..owner(&key(KEY)) };
-    assert!(f.store.add_key_to_identity(&narrow, &key(KEY)).await.unwrap());
-    assert!(!f.store.add_key_to_identity(&narrow, &key(KEY)).await.unwrap());
-    assert_eq!(by_key(&f.store, &key(KEY)).await.unwrap(), narrow);
-    let stranger = Identity { id: "nobody".into(), ..owner(&key(KEY)) };
-    let error = f.store.add_key_to_identity(&stranger, &node_key(1)).await.unwrap_err();
-    assert!(matches!(error, PeerError::Unknown(_)), "{error}");
+    let narrow = Identity { scopes: granted("ssh"), ..f.session().await.identity };
+    assert!(f.store.add_session_key(&narrow, &key(KEY)).await.unwrap());
+    assert!(!f.store.add_session_key(&narrow, &key(KEY)).await.unwrap());
+    let found = by_key(&f.store, &key(KEY)).await.unwrap();
+    assert_eq!(
+        found,
+        Identity { valid_until: found.valid_until, scopes: granted("ssh"), ..owner(&key(KEY)) }
+    );
+    let stranger = Identity { id: "nobody".into(), ..narrow };
+    let error = f.store.add_session_key(&stranger, &node_key(1)).await.unwrap_err();
+    assert!(matches!(error, PeerError::NoSession), "{error}");
+}
+
+/// Neither a token nor a key can make itself a key that stays.
+#[tokio::test]
+async fn only_an_open_session_authorises_keys() {
+    let f = fixture().await;
+    f.alice("ssh").await;
+    let (token, _) = f.token(None).await;
+    let bearer = f.store.by_token(&token).await.unwrap().unwrap();
+    let over = f.session().await.identity;
+    f.age("UPDATE tokens SET expires_at = created_at WHERE kind = 'session'").await;
+    let ended = f.session().await;
+    f.store.signout(&ended.session).await.unwrap();
+    for who in [bearer, owner(&key(KEY)), over, ended.identity] {
+        let error = f.store.add_session_key(&who, &node_key(1)).await.unwrap_err();
+        assert!(matches!(error, PeerError::NoSession), "{error}");
+    }
+    let open = f.session().await.identity;
+    let error = f.store.add_session_key(&open, &key(KEY)).await.unwrap_err();
+    assert!(matches!(error, PeerError::KeyTaken { .. }), "{error}");
+    assert_eq!(by_key(&f.store, &node_key(1)).await, None);
+}
+
+#[tokio::test]
+async fn an_authorised_key_ends_with_its_session() {
+    let f = fixture().await;
+    let id = |signed_in: &SignIn| match &signed_in.identity.credential {
+        Credential::Token(id) => id.clone(),
+        other => panic!("{other}"),
+    };
+    let listed = async || f.store.peer(OWNER).await.unwrap().unwrap().keys.len();
+    let [first, second, third] = [f.session().await, f.session().await, f.session().await];
+    for (session, key) in [(&first, 1), (&second, 2), (&third, 3)] {
+        assert!(f.store.add_session_key(&session.identity, &node_key(key)).await.unwrap());
+        assert!(by_key(&f.store, &node_key(key)).await.unwrap().valid_until.is_some());
+    }
+    assert!(f.store.signout(&first.session).await.unwrap());
+    f.store.revoke(&id(&second)).await.unwrap();
+    assert_eq!(by_key(&f.store, &node_key(1)).await, None);
+    assert_eq!(by_key(&f.store, &node_key(2)).await, None);
+    assert_eq!(listed().await, 1);
+    f.age("UPDATE tokens SET expires_at = created_at WHERE kind = 'session'").await;
+    assert_eq!(by_key(&f.store, &node_key(3)).await, None);
+    assert_eq!(f.store.by_credential(&owner(&node_key(3)).credential).await.unwrap(), None);
+    assert_eq!(listed().await, 0);
+    assert_eq!(f.store.peers().await.unwrap()[0].keys.len(), 0);
+    // It is as free as one that never was.
+    f.add("bob", &[node_key(3)], Some("ssh")).await.unwrap();
+    assert_eq!(by_key(&f.store, &node_key(3)).await.unwrap().name, "bob");
+}
+
+/// A browser keeps its key and signs in again.
+#[tokio::test]
+async fn a_key_goes_over_to_the_session_that_authorises_it_next() {
+    let f = fixture().await;
+    let [first, second] = [f.session().await, f.session().await];
+    assert!(f.store.add_session_key(&first.identity, &key(KEY)).await.unwrap());
+    assert!(f.store.add_session_key(&second.identity, &key(KEY)).await.unwrap());
+    f.store.signout(&first.session).await.unwrap();
+    assert_eq!(by_key(&f.store, &key(KEY)).await.unwrap().id, OWNER);
+    f.store.signout(&second.session).await.unwrap();
+    assert_eq!(by_key(&f.store, &key(KEY)).await, None);
+    let third = f.session().await;
+    assert!(f.store.add_session_key(&third.identity, &key(KEY)).await.unwrap());
+    // What the owner adds stays, before a session and after.
+    assert_eq!(f.add(OWNER, &[key(KEY)], None).await.unwrap().keys, 1);
+    assert!(!f.store.add_session_key(&third.identity, &key(KEY)).await.unwrap());
+    f.store.signout(&third.session).await.unwrap();
+    assert_eq!(by_key(&f.store, &key(KEY)).await.unwrap(), owner(&key(KEY)));
 }
 
 #[tokio::test]

@@ -2,9 +2,12 @@
 //! does, and gives it to processes of the same user.
 
 use std::{
-    fs,
+    fs::{self, File},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::{
+        fd::{AsFd as _, RawFd},
+        unix::fs::MetadataExt as _,
+    },
     path::PathBuf,
     process::Stdio,
     sync::Arc,
@@ -21,12 +24,14 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use crate::home::Home;
+use crate::home::{Home, is_own};
 
 /// Where it listens, in the state folder.
 const SOCKET: &str = "run/vault.sock";
-/// How long a question and its answer may take.
+/// How long the agent waits for a question, and for its answer to be taken.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// How long who asks waits: others who keep the agent busy come to their deadline first.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How many are served at once; the others wait.
 const MAX_ASKING: usize = 16;
 /// What it says on its output once it listens.
@@ -58,56 +63,74 @@ impl Question {
 }
 
 /// The key that the agent holds, if there is an agent.
-pub(crate) async fn key(home: &Home) -> Option<SealingKey> {
+pub(crate) async fn key(home: &Home) -> io::Result<Option<SealingKey>> {
     let mut answer = Zeroizing::new([0; 33]);
     let length = ask(home, Question::Key, &mut *answer).await?;
-    SealingKey::from_bytes(answer.get(..length)?)
+    Ok(length.and_then(|length| SealingKey::from_bytes(answer.get(..length)?)))
 }
 
 /// How long the vault stays unlocked; `None` if there is no agent.
-pub(crate) async fn remaining(home: &Home) -> Option<Duration> {
+pub(crate) async fn remaining(home: &Home) -> io::Result<Option<Duration>> {
     let mut answer = [0; 9];
     let length = ask(home, Question::Remaining, &mut answer).await?;
-    let seconds: [u8; 8] = answer.get(..length)?.try_into().ok()?;
-    Some(Duration::from_secs(u64::from_be_bytes(seconds)))
+    let seconds = length.and_then(|length| <[u8; 8]>::try_from(answer.get(..length)?).ok());
+    Ok(seconds.map(|seconds| Duration::from_secs(u64::from_be_bytes(seconds))))
 }
 
-/// Ends the agent; whether there was one.
-pub(crate) async fn lock(home: &Home) -> bool {
-    ask(home, Question::Lock, &mut [0; 2]).await == Some(1)
+/// Ends the agent; whether there was one. After an error it may still hold the key.
+pub(crate) async fn lock(home: &Home) -> io::Result<bool> {
+    let mut was = false;
+    // One that ends just then hangs up, and is gone the next time.
+    for _ in 0..2 {
+        match ask(home, Question::Lock, &mut [0; 2]).await? {
+            None => return Ok(was),
+            Some(1) => return Ok(true),
+            Some(_) => was = true,
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it does not do as it is told"))
 }
 
-/// Fills `answer` as far as the agent's goes; `None` if there is no agent of this user's.
-async fn ask(home: &Home, question: Question, answer: &mut [u8]) -> Option<usize> {
+/// Fills `answer` as far as the agent's goes; `None` if there is no agent.
+async fn ask(home: &Home, question: Question, answer: &mut [u8]) -> io::Result<Option<usize>> {
     let asked = async {
-        let mut stream = UnixStream::connect(home.path(SOCKET)).await.ok()?;
-        if !is_ours(&stream) {
-            return None;
+        let Some(mut stream) = home.connect(SOCKET).await? else { return Ok(None) };
+        if !is_own(&stream)? {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is another user's"));
         }
-        stream.write_all(&[question.byte()]).await.ok()?;
-        let mut length = 0;
-        while let Some(rest) = answer.get_mut(length..).filter(|rest| !rest.is_empty()) {
-            match stream.read(rest).await.ok()? {
-                0 => break,
-                read => length += read,
-            }
+        match converse(&mut stream, question, answer).await {
+            Err(error) if is_hangup(&error) => Ok(Some(0)),
+            length => length.map(Some),
         }
-        Some(length)
     };
-    timeout(DEADLINE, asked).await.ok()?
+    timeout(PATIENCE, asked).await?
 }
 
-/// The other end is a process of this user's, or root's.
-fn is_ours(stream: &UnixStream) -> bool {
-    let ours = nix::unistd::geteuid().as_raw();
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == ours || peer.uid() == 0)
+async fn converse(
+    stream: &mut UnixStream,
+    question: Question,
+    answer: &mut [u8],
+) -> io::Result<usize> {
+    stream.write_all(&[question.byte()]).await?;
+    let mut length = 0;
+    while let Some(rest) = answer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+        match stream.read(rest).await? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    Ok(length)
+}
+
+fn is_hangup(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
 
 /// Starts an agent that holds `key` for `lifetime`, in the place of one that is there.
 /// It is ready when this returns.
 pub(crate) async fn start(home: &Home, key: &SealingKey, lifetime: Duration) -> io::Result<()> {
     let _lock = home.lock("vault-agent").map_err(io::Error::other)?;
-    lock(home).await;
+    lock(home).await?;
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--home").arg(home.root()).args(["vault", "agent"]);
     command.arg(lifetime.as_secs().max(1).to_string());
@@ -134,9 +157,11 @@ async fn hand_over(child: &mut Child, key: &SealingKey) -> io::Result<()> {
 /// The agent itself: reads the key from stdin, and ends when its time has passed or it is
 /// told to.
 pub(crate) async fn run(home: &Home, lifetime: Duration) -> io::Result<()> {
+    close_inherited()?;
     alone()?;
     let mut bytes = Zeroizing::new([0; 32]);
-    io::stdin().lock().read_exact(&mut *bytes)?;
+    // Past the buffer of `Stdin`, where it would stay.
+    File::from(io::stdin().as_fd().try_clone_to_owned()?).read_exact(&mut *bytes)?;
     let key = SealingKey::from_bytes(&*bytes).ok_or(io::ErrorKind::InvalidData)?;
     drop(bytes);
     let key = Arc::new(Expiring::new(key, lifetime)?);
@@ -153,6 +178,24 @@ pub(crate) async fn run(home: &Home, lifetime: Duration) -> io::Result<()> {
     socket.remove();
     // Who has asked still gets an answer; each has a deadline.
     while asking.join_next().await.is_some() {}
+    Ok(())
+}
+
+/// Closes what else the caller had open: a lock or a pipe of its would be held for days.
+/// Whatever this process has opened itself closes on exec, and nothing that came through an
+/// exec does.
+fn close_inherited() -> io::Result<()> {
+    let open = fs::read_dir("/proc/self/fd")?.collect::<io::Result<Vec<_>>>()?;
+    let open = open.iter().filter_map(|entry| entry.file_name().to_str()?.parse::<RawFd>().ok());
+    for number in open.filter(|number| *number > nix::libc::STDERR_FILENO) {
+        // What was only open for the listing is gone by now.
+        let Ok(info) = fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else { continue };
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let flags = flags.and_then(|flags| nix::libc::c_int::from_str_radix(flags.trim(), 8).ok());
+        if flags.is_some_and(|flags| flags & nix::libc::O_CLOEXEC == 0) {
+            nix::unistd::close(number)?;
+        }
+    }
     Ok(())
 }
 
@@ -175,14 +218,8 @@ struct Socket {
 impl Socket {
     /// Takes the place of an agent that is gone.
     fn bind(home: &Home) -> io::Result<Self> {
+        let listener = home.listen(SOCKET)?;
         let path = home.path(SOCKET);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path)?;
-        // The folder is the user's alone; so is the socket, should it ever be moved.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         let inode = fs::metadata(&path)?.ino();
         Ok(Self { listener, path, inode })
     }
@@ -202,7 +239,7 @@ async fn serve(socket: &Arc<Socket>, key: &Arc<Expiring<SealingKey>>, asking: &m
             asking.join_next().await;
         }
         match socket.listener.accept().await {
-            Ok((stream, _)) if is_ours(&stream) => {
+            Ok((stream, _)) if is_own(&stream).unwrap_or(false) => {
                 let (key, socket) = (key.clone(), socket.clone());
                 asking.spawn(async move {
                     // Who does not read the answer has asked in vain.
@@ -244,3 +281,6 @@ async fn answer(
     }
     stream.shutdown().await
 }
+
+#[cfg(test)]
+mod tests;

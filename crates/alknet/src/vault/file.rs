@@ -26,13 +26,17 @@ pub(crate) fn load(home: &Home) -> Result<Option<SealedVault>, VaultError> {
 /// beside it. Of several processes at the same moment one makes it, and all have the same.
 /// Tells whether it was this one.
 pub(crate) fn create_unattended(home: &Home) -> Result<(SealedVault, bool), VaultError> {
+    let _lock = home.lock(FILE)?;
+    if let Some(other) = load(home)? {
+        return Ok((other, false));
+    }
+    sweep(home)?;
     let key = fresh_key_file(home)?;
     let sealed = Vault::create(WordCount::Twelve, "")?.seal(Method::KeyFile, &key)?;
-    if home.create(FILE, &sealed.to_bytes())? {
-        return Ok((sealed, true));
+    if !home.create(FILE, &sealed.to_bytes())? {
+        return Err(VaultError::Changed);
     }
-    let other = load(home)?.ok_or_else(|| VaultError::None { path: home.root().into() })?;
-    Ok((other, false))
+    Ok((sealed, true))
 }
 
 /// Writes a new vault; one that is there is never overwritten. `None` stands for the key
@@ -42,9 +46,11 @@ pub(crate) fn create(
     vault: &Vault,
     seal: Option<(Method, SealingKey)>,
 ) -> Result<SealedVault, VaultError> {
+    let _lock = home.lock(FILE)?;
     if load(home)?.is_some() {
         return Err(VaultError::Exists { path: home.path(FILE) });
     }
+    sweep(home)?;
     let (method, key) = match seal {
         Some(seal) => seal,
         None => (Method::KeyFile, fresh_key_file(home)?),
@@ -64,6 +70,12 @@ fn fresh_key_file(home: &Home) -> Result<SealingKey, VaultError> {
         return Ok(key);
     }
     key_file(home, KEY_FILE)?.ok_or_else(|| no_key_file(home))
+}
+
+/// Removes what a process that was killed left of a file that it was writing: it may be a
+/// key. For whoever has the lock.
+fn sweep(home: &Home) -> Result<(), HomeError> {
+    [FILE, KEY_FILE, NEXT_KEY_FILE].into_iter().try_for_each(|name| home.sweep(name))
 }
 
 /// The key in a file of the state folder.
@@ -86,13 +98,35 @@ pub(super) fn open_by_key_file(home: &Home, sealed: &SealedVault) -> Result<Open
         let Some(key) = key_file(home, name)? else { continue };
         found = true;
         if let Ok(vault) = sealed.open(&key) {
-            return Ok(Opened { vault, key, sealed: sealed.clone() });
+            let opened = Opened { vault, key, sealed: sealed.clone() };
+            if let Err(error) = finish(home, &opened) {
+                // It opens all the same, and whoever opens it next tries again.
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "finishing a change of the vault's key");
+            }
+            return Ok(opened);
         }
     }
     if !found {
         return Err(no_key_file(home));
     }
-    Err(VaultError::WrongKey { what: home.path(KEY_FILE).display().to_string() })
+    let what = home.path(KEY_FILE).display().to_string();
+    Err(VaultError::WrongKey { what, path: home.path(FILE) })
+}
+
+/// Finishes a change of key files that a crash has cut off, unless it is still under way:
+/// the key that opens the vault gets its place, and no other stays.
+fn finish(home: &Home, opened: &Opened) -> Result<(), VaultError> {
+    if !home.path(NEXT_KEY_FILE).exists() {
+        return Ok(());
+    }
+    let Some(lock) = home.try_lock(FILE)? else { return Ok(()) };
+    if load(home)?.as_ref() != Some(&opened.sealed) {
+        return Ok(());
+    }
+    let changes = Changes::locked(home, lock)?;
+    home.write(KEY_FILE, opened.key.expose())?;
+    changes.remove(NEXT_KEY_FILE)
 }
 
 /// A change of the vault that nobody else makes at the same time.
@@ -109,6 +143,11 @@ impl<'a> Changes<'a> {
         if load(home)?.as_ref() != Some(&opened.sealed) {
             return Err(VaultError::Changed);
         }
+        Self::locked(home, lock)
+    }
+
+    fn locked(home: &'a Home, lock: fs::File) -> Result<Self, VaultError> {
+        sweep(home)?;
         Ok(Self { home, _lock: lock })
     }
 

@@ -71,10 +71,10 @@ async fn a_wrong_passphrase_says_so_and_changes_nothing() {
     let made = Vault::create(alknet_vault::WordCount::Twelve, "").unwrap();
     create(&home, &made, Some((method, key))).unwrap();
     let before = fs::read(home.path("vault")).unwrap();
-    let (wrong, ..) = by_passphrase(folder.path(), "wrong");
+    let (wrong, ..) = by_passphrase(folder.path(), "mistyped");
     let error = opened(&home, &wrong).await.unwrap_err();
     assert!(matches!(error, VaultError::WrongKey { .. }), "{error}");
-    assert!(!format!("{error} {error:?} {:?}", error.hint()).contains("wrong\n"));
+    assert!(!format!("{error} {error:?} {:?}", error.hint()).contains("mistyped"));
     assert_eq!(fs::read(home.path("vault")).unwrap(), before);
 }
 
@@ -91,8 +91,13 @@ async fn a_crash_between_two_keys_loses_neither() {
         home.write("vault", vault).unwrap();
         home.write("vault.key", key).unwrap();
         home.write("vault.key.next", &new[1]).unwrap();
+        let lost = home.path(".vault.key.0123456789abcdef.new");
+        fs::write(&lost, &old[1]).unwrap();
         let mut found = opened(&home, &Given::default()).await.unwrap();
         assert_eq!(seed(&found), before);
+        // Whoever opens it finishes the change, and leaves no other key.
+        assert_eq!(files(&home), ["vault", "vault.key"]);
+        assert_eq!(fs::read(home.path("vault.key")).unwrap(), found.key.expose());
         // The next change must not write over the only key that fits, if it is cut off too.
         let changes = Changes::begin(&home, &found).unwrap();
         changes.next_key_file(&found).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _},
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -12,8 +12,6 @@ use zeroize::Zeroizing;
 use super::{VaultError, agent, file};
 use crate::{commands::prompt, home::Home};
 
-/// The longest passphrase that is read.
-const MAX_PASSPHRASE: u64 = 1024;
 /// How often a person may mistype it.
 const TRIES: usize = 3;
 /// The folder in which systemd puts the credentials of a unit (systemd.exec(5)).
@@ -46,16 +44,29 @@ pub(crate) async fn open(
     given: &Given,
 ) -> Result<Opened, VaultError> {
     if let Some(path) = &given.key_file {
-        return by_key(&sealed, read_key(path)?, &path.display().to_string());
+        return by_key(home, &sealed, read_key(path)?, &path.display().to_string());
     }
     if let Some(path) = &given.passphrase_file {
         let key = derived(&sealed, read_passphrase(path)?).await?;
-        return by_key(&sealed, key, &format!("the passphrase in {}", path.display()));
+        return by_key(home, &sealed, key, &format!("the passphrase in {}", path.display()));
     }
-    if let Some(key) = agent::key(home).await
-        && let Ok(vault) = sealed.open(&key)
-    {
-        return Ok(Opened { vault, key, sealed });
+    match open_unasked(home, sealed.clone()).await {
+        Err(VaultError::Locked) => by_asking(home, &sealed).await,
+        opened => opened,
+    }
+}
+
+/// Opens the vault by the agent, the key file or the credential; where it takes a
+/// passphrase, it is [`Locked`](VaultError::Locked).
+pub(crate) async fn open_unasked(home: &Home, sealed: SealedVault) -> Result<Opened, VaultError> {
+    match agent::key(home).await {
+        Ok(Some(key)) => {
+            if let Ok(vault) = sealed.open(&key) {
+                return Ok(Opened { vault, key, sealed });
+            }
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, "the vault's agent gives no answer"),
     }
     match sealed.method() {
         Method::KeyFile => file::open_by_key_file(home, &sealed),
@@ -63,26 +74,31 @@ pub(crate) async fn open(
             let none = || VaultError::NoCredentials { name: name.to_string() };
             let folder = std::env::var_os(CREDENTIALS).ok_or_else(none)?;
             let key = read_key(&Path::new(&folder).join(name.as_str()))?;
-            by_key(&sealed, key, &format!("the credential {name}"))
+            by_key(home, &sealed, key, &format!("the credential {name}"))
         }
-        _ => by_asking(&sealed).await,
+        _ => Err(VaultError::Locked),
     }
 }
 
-fn by_key(sealed: &SealedVault, key: SealingKey, what: &str) -> Result<Opened, VaultError> {
+fn by_key(
+    home: &Home,
+    sealed: &SealedVault,
+    key: SealingKey,
+    what: &str,
+) -> Result<Opened, VaultError> {
     match sealed.open(&key) {
         Ok(vault) => Ok(Opened { vault, key, sealed: sealed.clone() }),
-        Err(_) => Err(VaultError::WrongKey { what: what.to_owned() }),
+        Err(_) => Err(VaultError::WrongKey { what: what.to_owned(), path: home.path(super::FILE) }),
     }
 }
 
-async fn by_asking(sealed: &SealedVault) -> Result<Opened, VaultError> {
+async fn by_asking(home: &Home, sealed: &SealedVault) -> Result<Opened, VaultError> {
     let mut last = VaultError::Locked;
     for _ in 0..TRIES {
         let asked = prompt::at_terminal("passphrase of the vault:").await;
         let passphrase = asked.map_err(VaultError::Terminal)?.ok_or(VaultError::Locked)?;
         let key = derived(sealed, passphrase).await?;
-        match by_key(sealed, key, "the passphrase") {
+        match by_key(home, sealed, key, "the passphrase") {
             Err(error) => last = error,
             opened => return opened,
         }
@@ -121,9 +137,9 @@ pub(crate) fn read_key(path: &Path) -> Result<SealingKey, VaultError> {
 
 /// The first line of a file, without its end.
 pub(crate) fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, VaultError> {
-    let failed = |source| VaultError::KeyFile { path: path.into(), source };
-    let file = File::open(path).map_err(failed)?;
-    let line = prompt::first_line(io::BufReader::new(file), MAX_PASSPHRASE).map_err(failed)?;
+    let line = File::open(path)
+        .and_then(prompt::first_line)
+        .map_err(|source| VaultError::PassphraseFile { path: path.into(), source })?;
     if line.is_empty() {
         return Err(VaultError::Passphrase("the passphrase is empty"));
     }

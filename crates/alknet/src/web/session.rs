@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use alknet_core::{AuditEvent, AuthContext, Identity, Secret};
-use alknet_http::{Conceal, SESSION_COOKIE};
+use alknet_core::{AuditEvent, AuthContext, AuthMethod, Identity, IdentityProvider as _, Secret};
+use alknet_http::{Conceal, Refusals, SESSION_COOKIE};
 use axum::{
     Extension, Json,
     extract::State,
@@ -71,8 +71,16 @@ struct Problem {
 }
 
 /// Uses a sign-in link up; the cookie of the session it begins.
-pub(super) async fn begin(web: &Web, secret: String) -> Option<HeaderValue> {
-    let event = |event| AuditEvent { event, method: Some("sign-in link"), ..AuditEvent::default() };
+pub(super) async fn begin(
+    web: &Web,
+    auth: &AuthContext,
+    refusals: &Refusals,
+    secret: String,
+) -> Option<HeaderValue> {
+    let event = |event| {
+        let (identity, method) = (None, Some("sign-in link"));
+        AuditEvent { identity, method, ..AuditEvent::about(event, auth) }
+    };
     match web.store.signin(&Secret::new(secret)).await {
         Ok(Ok(session)) => {
             let identity = Some(session.identity.id);
@@ -86,7 +94,11 @@ pub(super) async fn begin(web: &Web, secret: String) -> Option<HeaderValue> {
             Some(cookie)
         }
         Ok(Err(refusal)) => {
-            web.audit.record(event(AuditEvent::REFUSED).because(refusal));
+            // A page of any origin can make a browser ask, so it does not count against the
+            // caller's address.
+            if refusals.is_first(refusal.kind()) {
+                web.audit.record(event(AuditEvent::REFUSED).because(refusal));
+            }
             None
         }
         Err(error) => {
@@ -125,15 +137,15 @@ pub(super) async fn show(
     ([(header::CACHE_CONTROL, "no-store")], Json(&session)).into_response()
 }
 
-/// `POST /alknet/keys`: authorises an SSH key for the caller.
+/// `POST /alknet/keys`: authorises an SSH key for whoever is signed in, as long as they are.
 pub(super) async fn add_key(
     State(web): State<Arc<Web>>,
     Extension(auth): Extension<AuthContext>,
     body: axum::body::Bytes,
 ) -> Response {
     let Some(identity) = auth.identity.clone() else { return Conceal.into_response() };
-    let key = parse_key(&body);
-    let outcome = match key {
+    let outcome = match parse_key(&body) {
+        _ if auth.method != AuthMethod::Cookie => Err(refused(&PeerError::NoSession)),
         Ok(key) => authorise(&web, &auth, &identity, &key).await,
         Err(problem) => Err(problem),
     };
@@ -149,7 +161,11 @@ fn parse_key(body: &[u8]) -> Result<PeerKey, (StatusCode, String)> {
     }
     let bad = |error: String| (StatusCode::BAD_REQUEST, error);
     let new: NewKey = serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?;
-    PeerKey::parse(&new.openssh).map_err(|error| bad(error.to_string()))
+    let key = PeerKey::parse(&new.openssh).map_err(|error| bad(error.to_string()))?;
+    if key.openssh.is_none() {
+        return Err(bad("only an OpenSSH key can be authorised".into()));
+    }
+    Ok(key)
 }
 
 async fn authorise(
@@ -158,30 +174,53 @@ async fn authorise(
     identity: &Identity,
     key: &PeerKey,
 ) -> Result<(), (StatusCode, String)> {
-    match web.store.add_key_to_identity(identity, key).await {
-        Ok(_) => {
-            let added = AuditEvent {
-                key: Some(key.fingerprint.to_string()),
-                ..AuditEvent::about("key-added", auth)
-            };
-            web.audit.record(added);
-            Ok(())
+    match web.identities.by_key(&key.fingerprint).await {
+        Ok(Some(holder)) if holder.id != identity.id => {
+            return Err((StatusCode::CONFLICT, "the key belongs to somebody else".into()));
         }
-        Err(PeerError::Store(error)) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "adding a key");
-            Err((StatusCode::INTERNAL_SERVER_ERROR, "the node could not store the key".into()))
+        Ok(_) => {}
+        Err(error) => {
+            tracing::error!(error = &error as &dyn std::error::Error, "looking a key up");
+            return Err((StatusCode::INTERNAL_SERVER_ERROR, "the key cannot be looked up".into()));
         }
-        Err(error) => Err((StatusCode::CONFLICT, error.to_string())),
+    }
+    // The web client asks whenever it connects: only what is new is news.
+    if web.store.add_session_key(identity, key).await.map_err(|error| refused(&error))? {
+        let added = AuditEvent {
+            key: Some(key.fingerprint.to_string()),
+            ..AuditEvent::about("key-added", auth)
+        };
+        web.audit.record(added);
+    }
+    Ok(())
+}
+
+fn refused(error: &PeerError) -> (StatusCode, String) {
+    match error {
+        PeerError::Store(error) => {
+            tracing::error!(error = error as &dyn std::error::Error, "adding a key");
+            (StatusCode::INTERNAL_SERVER_ERROR, "the node could not store the key".into())
+        }
+        PeerError::NoSession => (StatusCode::FORBIDDEN, error.to_string()),
+        error => (StatusCode::CONFLICT, error.to_string()),
     }
 }
 
 /// `POST /alknet/signout`: ends the session of the request's cookie.
-pub(super) async fn sign_out(State(web): State<Arc<Web>>, headers: HeaderMap) -> Response {
-    if let Some(secret) = session_cookie(&headers)
-        && let Err(error) = web.store.signout(&Secret::new(secret)).await
-    {
-        tracing::error!(error = &error as &dyn std::error::Error, "signing out");
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+pub(super) async fn sign_out(
+    State(web): State<Arc<Web>>,
+    Extension(auth): Extension<AuthContext>,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(secret) = session_cookie(&headers) {
+        match web.store.signout(&Secret::new(secret)).await {
+            Ok(true) => web.audit.record(AuditEvent::about("signed-out", &auth)),
+            Ok(false) => {}
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "signing out");
+                return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+            }
+        }
     }
     let gone = format!("{SESSION_COOKIE}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Strict");
     ([(header::SET_COOKIE, gone)], StatusCode::NO_CONTENT).into_response()

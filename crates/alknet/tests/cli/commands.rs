@@ -167,9 +167,10 @@ fn status_of_a_folder_that_nobody_serves() {
     let machine = Machine::new();
     machine.ok(&["peer", "add", "alice", "--key", KEY, "--scope", "ssh"]);
     machine.ok(&["token", "create"]);
+    let id = machine.ok(&["id"]);
     let status = machine.json(&["status", "--json"]);
     assert_eq!(status["running"], false);
-    assert_eq!(status["node"], machine.ok(&["id"]));
+    assert_eq!(status["node"], id);
     assert_eq!(
         (&status["peers"], &status["keys"], &status["tokens"]),
         (&1.into(), &1.into(), &1.into())

@@ -56,9 +56,11 @@ fn a_typed_token_is_not_shown() {
 #[test]
 fn an_interrupt_leaves_the_terminal_as_it_was() {
     let machine = Machine::new();
-    let (mut child, terminal) = prompted(&machine);
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(1));
-    assert!(shows_typing(&terminal));
-    assert!(!machine.home().join("credentials").exists());
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let (mut child, terminal) = prompted(&machine);
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(1), "{signal}");
+        assert!(shows_typing(&terminal), "{signal}");
+        assert!(!machine.home().join("credentials").exists());
+    }
 }

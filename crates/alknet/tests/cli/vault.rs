@@ -4,6 +4,7 @@ mod data;
 mod kill;
 mod locked;
 mod phrase;
+mod status;
 mod terminal;
 
 use std::{
@@ -89,12 +90,28 @@ fn the_first_start_makes_a_vault_that_opens_unattended() {
     assert!(!machine.home().join("identity").exists());
 }
 
+/// Whoever lost the vault of a node learns it from the log, and what to take away with it.
+#[test]
+fn a_new_identity_does_not_go_unnoticed() {
+    let machine = Machine::new();
+    let made = |done: &Done| done.stderr.matches("made a vault").count();
+    assert_eq!(made(&without_terminal(&machine, &["id"], "")), 1);
+    assert_eq!(made(&without_terminal(&machine, &["id"], "")), 0);
+    refused(&machine, &["vault", "import"], "stop the node");
+    let key = machine.home().join("vault.key");
+    refused(&machine, &["vault", "import"], text(&key));
+    fs::remove_file(machine.home().join("vault")).unwrap();
+    assert_eq!(made(&without_terminal(&machine, &["id"], "")), 1);
+    let log = succeeds(&machine, &["audit", "tail", "--json"], "");
+    assert_eq!(log.matches("vault-made").count(), 2, "{log}");
+}
+
 #[test]
 fn an_early_identity_is_refused_with_what_to_do() {
     let machine = Machine::new();
     fs::create_dir(machine.home()).unwrap();
     fs::write(machine.home().join("identity"), "alknet-identity-v1\n").unwrap();
-    refused(&machine, &["id"], "hint: move");
+    refused(&machine, &["id"], "hint: stop the node, then move");
     assert!(!machine.home().join("vault").exists());
 }
 

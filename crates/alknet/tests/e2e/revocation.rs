@@ -332,6 +332,21 @@ async fn ticket(node: &Node, credential: &str) -> String {
     issued["ticket"].as_str().unwrap().to_owned()
 }
 
+async fn post(node: &Node, what: &str, credential: &str, body: &str) -> String {
+    let fields = format!("Connection: close\r\n{credential}Content-Length: {}\r\n", body.len());
+    raw(node, &format!("POST /alknet/{what}"), &fields, body.as_bytes()).await
+}
+
+/// Signs in with the link that the node printed; what a page of the node sends.
+async fn sign_in(node: &Node, link: &str) -> String {
+    let (_, secret) = link.split_once("/alknet/signin/").unwrap();
+    let path = format!("GET /alknet/signin/{}", secret.split('#').next().unwrap());
+    let answer = raw(node, &path, "Connection: close\r\n", b"").await;
+    let (_, cookie) = answer.split_once("__Host-alknet=").unwrap_or_else(|| panic!("{answer}"));
+    let cookie = cookie.split(';').next().unwrap();
+    format!("Cookie: __Host-alknet={cookie}\r\nOrigin: https://localhost:{}\r\n", node.port())
+}
+
 fn offer(ticket: &str) -> String {
     format!("Sec-WebSocket-Protocol: alknet.ssh, ticket.{ticket}\r\n")
 }
@@ -384,21 +399,93 @@ async fn tickets_and_what_they_opened_end_with_the_token() {
 async fn signing_out_ends_what_the_browser_has_open() {
     let home = Home::new();
     let node = Node::start(&home, &[]);
-    let (_, secret) = node.banner().sign_in[0].split_once("/alknet/signin/").unwrap();
-    let path = format!("GET /alknet/signin/{}", secret.split('#').next().unwrap());
-    let answer = raw(&node, &path, "Connection: close\r\n", b"").await;
-    let (_, cookie) = answer.split_once("__Host-alknet=").unwrap_or_else(|| panic!("{answer}"));
-    let cookie = cookie.split(';').next().unwrap();
-    let own =
-        format!("Cookie: __Host-alknet={cookie}\r\nOrigin: https://localhost:{}\r\n", node.port());
+    let own = sign_in(&node, &node.banner().sign_in[0]).await;
+    let entry = home.audited("the sign-in", |event| event["method"] == "sign-in link");
+    assert!(entry["peer"].is_string() && entry["transport"] == "tls", "{entry}");
+    let client = Client::new();
+    run(&home, &["peer", "add", "owner", "--key", &client.home.id()]);
+    let key = serde_json::json!({ "openssh": client.public_key() }).to_string();
+    let answer = post(&node, "keys", &own, &key).await;
+    assert!(answer.starts_with("HTTP/1.1 204 "), "{answer}");
+    let held = Held::start(&client, &node, "tls");
     let open = websocket(&node, &ticket(&node, &own).await).await;
-    let tokens = json(&home, &["token", "list", "--json"]);
-    let session = tokens.as_array().unwrap().iter().find(|it| it["kind"] == "session").unwrap();
     let unused = ticket(&node, &own).await;
-    takes_away(&home, &["token", "revoke", session["id"].as_str().unwrap()], &["websocket"]);
+    let start = OffsetDateTime::now_utc();
+    let answer = post(&node, "signout", &own, "").await;
+    assert!(answer.starts_with("HTTP/1.1 204 ") && answer.contains("Max-Age=0"), "{answer}");
+    let event = home.audited("the sign-out", |event| event["event"] == "signed-out");
+    assert_eq!((&event["identity"], &event["method"]), (&"owner".into(), &"cookie".into()));
+    assert!(event["peer"].is_string(), "{event}");
+    ended_soon(&home, "signing out", (start, time(&event)), &["tls", "websocket"]);
+    held.ends();
     assert_eq!(closed_with(open).await, Some(4007));
+    let peers = json(&home, &["peer", "list", "--json"]);
+    assert_eq!(peers[0]["keys"].as_array().map(Vec::len), Some(1), "{peers}");
+    assert!(!output(client.ssh(&node, "tls").arg("true")).status.success());
+    let answer = raw(&node, "GET /alknet/session", &(own + "Connection: close\r\n"), b"").await;
+    assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     let answer = upgrade(&node, "/alknet/ssh", &(offer(&unused) + "Connection: close\r\n")).await;
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+}
+
+/// A key that stays is for the owner to give, and nobody takes somebody else's.
+#[tokio::test]
+async fn only_a_browser_authorises_a_key_and_only_its_own() {
+    let home = Home::new();
+    let (alice, bob, new) = (Client::new(), Client::known_to(&home, "bob", "ssh"), Client::new());
+    write_people(&home, &[("alice", &alice)]);
+    fs::write(home.path().join("alknet.toml"), "identities = 'people.toml'").unwrap();
+    let node = Node::start(&home, &[]);
+    let token = json(&home, &["token", "create", "--json"])["token"].clone();
+    let token = token.as_str().unwrap();
+    let cookie = sign_in(&node, &node.banner().sign_in[0]).await;
+    let as_cookie = cookie.split_once("\r\n").unwrap().1;
+    let [bearer, as_cookie] = [
+        format!("Authorization: Bearer {token}\r\n"),
+        format!("Cookie: __Host-alknet={token}\r\n{as_cookie}"),
+    ];
+    let id = new.home.id();
+    for (credential, key, status) in [
+        (&bearer, new.public_key(), 403),
+        (&as_cookie, new.public_key(), 403),
+        (&cookie, alice.public_key(), 409),
+        (&cookie, bob.public_key(), 409),
+        (&cookie, id, 400),
+        (&cookie, new.public_key(), 204),
+        (&cookie, new.public_key(), 204),
+    ] {
+        let body = serde_json::json!({ "openssh": key }).to_string();
+        let answer = post(&node, "keys", credential, &body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{key}: {answer}");
+    }
+    let added = |event: &&Value| event["event"] == "key-added" && event["method"] == "cookie";
+    home.audited("the key", |event| added(&event));
+    assert_eq!(home.audit().iter().filter(added).count(), 1);
+}
+
+/// Unknown links cost nothing, and nobody pushes what happened before out of the log.
+#[tokio::test]
+async fn unknown_sign_in_links_are_recorded_once_for_each_connection() {
+    let home = Home::new();
+    let node = Node::start(&home, &[]);
+    let host = format!("Host: localhost:{}\r\n", node.port());
+    let again: String =
+        (0..5).map(|i| format!("GET /alknet/signin/alk_{i} HTTP/1.1\r\n{host}\r\n")).collect();
+    let connection = dial("http/1.1").tls(node.address()).await.unwrap().connection;
+    let mut stream = connection.open_bi().await.unwrap();
+    let last = format!("GET /alknet/signin/alk_9 HTTP/1.1\r\n{host}Connection: close\r\n\r\n");
+    stream.write_all((again + &last).as_bytes()).await.unwrap();
+    let mut answers = Vec::new();
+    // Whether TLS ends in order is not asked here.
+    let _ = timeout(SOON, stream.read_to_end(&mut answers)).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&answers).matches("HTTP/1.1 404 ").count(), 6);
+    sign_in(&node, &node.banner().sign_in[0]).await;
+    home.audited("what comes after", |event| event["event"] == "authenticated");
+    let refused: Vec<Value> =
+        home.audit().into_iter().filter(|event| event["event"] == "refused").collect();
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0]["reason"], "unknown sign-in link");
+    assert!(refused[0]["peer"].is_string() && refused[0]["transport"] == "tls", "{refused:?}");
 }
 
 /// The code of the close tells a client that it need not try again.

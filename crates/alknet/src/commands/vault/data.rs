@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, IsTerminal as _, Read, Write as _},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -83,7 +84,7 @@ pub(super) async fn encrypt(args: Encrypt, home: &Home) -> Result<(), Failure> {
         return Err(Failure::usage("these bytes are not for a terminal").hint("use --text"));
     }
     let opened = super::open(home, &args.given).await?;
-    let plaintext = read(io::stdin().lock(), MAX)?;
+    let plaintext = read(stdin()?, MAX)?;
     let encrypted = opened.vault.encrypt(&context(&args.context), &plaintext)?;
     let mut out = io::stdout().lock();
     if args.text {
@@ -96,20 +97,34 @@ pub(super) async fn encrypt(args: Encrypt, home: &Home) -> Result<(), Failure> {
 
 pub(super) async fn decrypt(args: Decrypt, home: &Home) -> Result<(), Failure> {
     let opened = super::open(home, &args.given).await?;
-    let (encrypted, _) = parse(&read(io::stdin().lock(), MAX_ENCRYPTED)?)?;
+    let (encrypted, _) = parse(&read(stdin()?, MAX_ENCRYPTED)?)?;
     let plaintext = opened.vault.decrypt(&context(&args.context), &encrypted)?;
     let mut out = io::stdout().lock();
     out.write_all(&plaintext)?;
     Ok(out.flush()?)
 }
 
-fn read(input: impl Read, max: u64) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let mut content = Zeroizing::new(Vec::new());
-    input.take(max + 1).read_to_end(&mut content)?;
-    if content.len() as u64 > max {
-        return Err(Failure::new("this is more than is encrypted at once, which is 64 MiB"));
+fn read(mut input: impl Read, max: u64) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut content = Zeroizing::new(Vec::with_capacity(64 << 10));
+    loop {
+        let room = content.capacity() - content.len();
+        let ended = input.by_ref().take(room as u64).read_to_end(&mut content)? < room;
+        if content.len() as u64 > max {
+            return Err(Failure::new("this is more than is encrypted at once, which is 64 MiB"));
+        }
+        if ended {
+            return Ok(content);
+        }
+        // A buffer that grows by itself leaves what it held behind.
+        let mut larger = Zeroizing::new(Vec::with_capacity(2 * content.capacity()));
+        larger.extend_from_slice(&content);
+        content = larger;
     }
-    Ok(content)
+}
+
+/// Stdin without the buffer of [`io::Stdin`], where a part would stay.
+fn stdin() -> io::Result<File> {
+    Ok(io::stdin().as_fd().try_clone_to_owned()?.into())
 }
 
 /// The form that a ciphertext was written in.
@@ -120,11 +135,11 @@ enum Form {
 }
 
 fn parse(content: &[u8]) -> Result<(Ciphertext, Form), Failure> {
-    let text = std::str::from_utf8(content).ok().and_then(|text| text.parse().ok());
-    match text {
-        Some(encrypted) => Ok((encrypted, Form::Text)),
-        None => Ok((Ciphertext::parse(content)?, Form::Bytes)),
+    // Damaged text is no bytes of some other format.
+    if content.trim_ascii_start().starts_with(b"akv:") {
+        return Ok((String::from_utf8_lossy(content).parse()?, Form::Text));
     }
+    Ok((Ciphertext::parse(content)?, Form::Bytes))
 }
 
 pub(super) async fn rotate(args: Rotate, home: &Home) -> Result<(), Failure> {
@@ -164,7 +179,6 @@ fn of_file(path: &Path) -> Result<(Ciphertext, Form), Failure> {
 fn reencrypt(path: &Path, context: &[u8], opened: &Opened) -> Result<bool, Failure> {
     // The file itself, where the name is a link to it.
     let path = fs::canonicalize(path)?;
-    let permissions = fs::metadata(&path)?.permissions();
     let (encrypted, form) = of_file(&path)?;
     let Some(encrypted) = opened.vault.reencrypt(context, &encrypted)? else { return Ok(false) };
     let content = match form {
@@ -172,6 +186,5 @@ fn reencrypt(path: &Path, context: &[u8], opened: &Opened) -> Result<bool, Failu
         Form::Text => format!("{encrypted}\n").into_bytes(),
     };
     home::replace(&path, &content)?;
-    fs::set_permissions(&path, permissions)?;
     Ok(true)
 }

@@ -1,7 +1,9 @@
 //! `alknet vault init` and `import`.
 
 use std::{
+    fs::File,
     io::{self, BufRead as _, BufReader, IsTerminal as _, Read as _, Write as _},
+    os::fd::AsFd as _,
     path::PathBuf,
 };
 
@@ -133,6 +135,7 @@ async fn write(home: &Home, vault: &Vault, seal: Seal) -> Result<Opened, Failure
     let seal = seal.prepare().await?;
     let key = seal.as_ref().map(|(_, key)| Zeroizing::new(*key.expose()));
     let sealed = vault::create(home, vault, seal)?;
+    super::record(home, "vault-made", Some(described(sealed.method())))?;
     match key.and_then(|key| alknet_vault::SealingKey::from_bytes(&*key)) {
         Some(key) => {
             let vault = sealed.open(&key).map_err(|_| alknet_vault::CryptoError)?;
@@ -144,7 +147,7 @@ async fn write(home: &Home, vault: &Vault, seal: Seal) -> Result<Opened, Failure
 
 /// Shows the phrase, and waits until it is written down. Whoever interrupts this has not
 /// confirmed, and can see it again.
-fn show(mut terminal: std::fs::File, phrase: &Mnemonic) -> io::Result<()> {
+fn show(mut terminal: File, phrase: &Mnemonic) -> io::Result<()> {
     let intro = "The recovery phrase. Whoever has it has every key of this machine, and without \
                  it a lost\nvault cannot be brought back. Write it down on paper; it is shown \
                  this once.\n\n";
@@ -177,7 +180,9 @@ async fn read_phrase() -> Result<Zeroizing<String>, Failure> {
         return typed.ok_or_else(|| VaultError::Locked.into());
     }
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX_PHRASE)?));
-    io::stdin().lock().take(MAX_PHRASE).read_to_string(&mut text)?;
+    // Past the buffer of `Stdin`, where it would stay.
+    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    stdin.take(MAX_PHRASE).read_to_string(&mut text)?;
     Ok(text)
 }
 

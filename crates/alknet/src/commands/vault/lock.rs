@@ -7,7 +7,7 @@ use crate::{
     failure::Failure,
     home::Home,
     output,
-    vault::{Given, agent},
+    vault::{Given, VaultError, agent},
 };
 
 /// The longest time that an agent holds a key: a forgotten one ends with the week.
@@ -54,15 +54,13 @@ fn lifetime(text: &str) -> Result<Duration, String> {
 
 pub(super) async fn unlock(args: Unlock, home: &Home) -> Result<(), Failure> {
     let opened = super::open(home, &args.given).await?;
-    agent::start(home, &opened.key, args.lifetime)
-        .await
-        .map_err(crate::vault::VaultError::Agent)?;
-    let left = agent::remaining(home).await.unwrap_or_default();
+    agent::start(home, &opened.key, args.lifetime).await.map_err(VaultError::Agent)?;
+    let left = agent::remaining(home).await.map_err(VaultError::Agent)?.unwrap_or_default();
     Ok(output::note(format!("unlocked for {} minutes", left.as_secs().div_ceil(60)))?)
 }
 
 pub(super) async fn lock(home: &Home) -> Result<(), Failure> {
-    let was = agent::lock(home).await;
+    let was = agent::lock(home).await.map_err(VaultError::Agent)?;
     Ok(output::note(if was { "locked" } else { "it was not unlocked" })?)
 }
 

@@ -87,7 +87,7 @@ impl Seal {
 fn no_credential(name: &CredentialName) -> Failure {
     Failure::usage(format!("the 32 bytes of the credential {name} are needed as a file")).hint(
         format!(
-            "head -c 32 /dev/urandom > KEY; systemd-creds encrypt --name={name} KEY \
+            "umask 077; head -c 32 /dev/urandom > KEY; systemd-creds encrypt --name={name} KEY \
              /etc/credstore.encrypted/{name}; then name KEY here, and erase it when that is done"
         ),
     )
@@ -147,11 +147,15 @@ pub(super) async fn change_passphrase(args: ChangePassphrase, home: &Home) -> Re
     let mut opened = super::open(home, &args.given).await?;
     let seal = seal.prepare().await?;
     Changes::begin(home, &opened)?.reseal(&mut opened, seal)?;
-    // What an agent holds opens nothing any more.
-    agent::lock(home).await;
     let how = described(opened.sealed.method());
     super::record(home, "vault-resealed", Some(how.clone()))?;
-    Ok(output::note(format!("the vault is sealed with {how}"))?)
+    output::note(format!("the vault is sealed with {how}"))?;
+    // What an agent holds opens older copies alone.
+    match agent::lock(home).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::from(VaultError::Agent(error))
+            .context("the vault is sealed anew, and an agent may still hold the key before")),
+    }
 }
 
 /// A way of sealing in words.

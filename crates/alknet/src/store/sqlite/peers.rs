@@ -2,20 +2,18 @@
 
 use std::collections::HashMap;
 
-use alknet_core::{Identity, KeyFingerprint, Scopes};
+use alknet_core::Scopes;
 
 use super::{
     Sqlite, Write, authorities, fresh_id,
+    keys::{self, Grant},
     revisions::{self, Ended},
-    scopes,
+    scopes, tokens,
 };
-use crate::{
-    peer_key::PeerKey,
-    store::{
-        Added, OWNER, Peer, PeerChange, PeerError, StoreError,
-        model::{MAX_KEYS, StoredAuthority, StoredKey},
-        now,
-    },
+use crate::store::{
+    Added, OWNER, Peer, PeerChange, PeerError, StoreError,
+    model::{StoredAuthority, StoredKey},
+    now,
 };
 
 type PeerRow = (String, String, String, i64);
@@ -28,8 +26,11 @@ impl Sqlite {
         let mut keys: HashMap<String, Vec<StoredKey>> = HashMap::new();
         let rows: Vec<KeyRow> = sqlx::query_as(
             "SELECT peer, fingerprint, kind, comment, scopes, openssh, created_at
-             FROM peer_keys ORDER BY created_at, fingerprint",
+             FROM peer_keys
+             WHERE token IS NULL OR token IN (SELECT id FROM tokens WHERE expires_at > $1)
+             ORDER BY created_at, fingerprint",
         )
+        .bind(now())
         .fetch_all(&mut *tx)
         .await?;
         for row in rows {
@@ -61,9 +62,13 @@ impl Sqlite {
         let Some(row) = row else { return Ok(None) };
         let keys: Vec<KeyRow> = sqlx::query_as(
             "SELECT peer, fingerprint, kind, comment, scopes, openssh, created_at
-             FROM peer_keys WHERE peer = $1 ORDER BY created_at, fingerprint",
+             FROM peer_keys
+             WHERE peer = $1
+               AND (token IS NULL OR token IN (SELECT id FROM tokens WHERE expires_at > $2))
+             ORDER BY created_at, fingerprint",
         )
         .bind(&row.0)
+        .bind(now())
         .fetch_all(&mut *tx)
         .await?;
         let authorities = authorities::of_one(&mut tx, &row.0).await?;
@@ -88,8 +93,9 @@ impl Sqlite {
             (None, None) => return Err(PeerError::NoScopes(name.into())),
         };
         let mut added = Added { new, keys: 0, principals: 0 };
+        let grant = Grant { scopes: &Scopes::all(), session: None };
         for key in change.keys {
-            added.keys += usize::from(insert_key(&mut tx, &id, key, &Scopes::all()).await?);
+            added.keys += usize::from(keys::insert(&mut tx, &id, key, &grant).await?);
         }
         for authority in change.authorities {
             added.principals += authorities::insert(&mut tx, &id, authority).await?;
@@ -98,32 +104,15 @@ impl Sqlite {
         Ok(added)
     }
 
-    /// Adds a key to somebody who is known, with what they may do at this moment. Tells
-    /// whether it is new.
-    pub(crate) async fn add_key_to_identity(
-        &self,
-        identity: &Identity,
-        key: &PeerKey,
-    ) -> Result<bool, PeerError> {
-        let mut tx = self.write().await?;
-        let (known,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM peers WHERE id = $1")
-            .bind(&identity.id)
-            .fetch_one(&mut *tx)
-            .await?;
-        if known == 0 {
-            return Err(PeerError::Unknown(identity.name.clone()));
-        }
-        let new = insert_key(&mut tx, &identity.id, key, &identity.scopes).await?;
-        tx.commit().await?;
-        Ok(new)
-    }
-
     /// Removes a peer with its keys, authorities and tokens.
     pub(crate) async fn remove_peer(&self, name: &str) -> Result<(), PeerError> {
         if name == OWNER {
             return Err(PeerError::Owner);
         }
         let mut tx = self.write().await?;
+        if let Some(id) = peer_id(&mut tx, name).await? {
+            tokens::end_all(&mut tx, &id).await?;
+        }
         let gone: Option<(String, String, i64)> =
             sqlx::query_as("DELETE FROM peers WHERE name = $1 RETURNING id, scopes, created_at")
                 .bind(name)
@@ -134,40 +123,6 @@ impl Sqlite {
             kind: "peer",
             id: &id,
             name,
-            peer: name,
-            scopes: &scopes,
-            created_at,
-            by: OWNER,
-        };
-        revisions::remember(&mut tx, ended).await?;
-        tx.commit().await?;
-        Ok(())
-    }
-
-    /// Removes one key of a peer.
-    pub(crate) async fn remove_key(
-        &self,
-        name: &str,
-        key: &KeyFingerprint,
-    ) -> Result<(), PeerError> {
-        let mut tx = self.write().await?;
-        let peer = peer_id(&mut tx, name).await?;
-        let peer = peer.ok_or_else(|| PeerError::Unknown(name.into()))?;
-        let id = key.to_string();
-        let gone: Option<(String, String, i64)> = sqlx::query_as(
-            "DELETE FROM peer_keys WHERE peer = $1 AND fingerprint = $2
-             RETURNING comment, scopes, created_at",
-        )
-        .bind(&peer)
-        .bind(&id)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let (comment, scopes, created_at) =
-            gone.ok_or_else(|| PeerError::UnknownKey(name.into()))?;
-        let ended = Ended {
-            kind: "key",
-            id: &id,
-            name: &comment,
             peer: name,
             scopes: &scopes,
             created_at,
@@ -223,46 +178,4 @@ async fn set_scopes(tx: &mut Write, id: &str, granted: &Scopes) -> Result<(), sq
         .await?;
     revisions::count(tx).await?;
     Ok(())
-}
-
-/// Tells whether the key is new to the peer.
-pub(super) async fn insert_key(
-    tx: &mut Write,
-    id: &str,
-    key: &PeerKey,
-    granted: &Scopes,
-) -> Result<bool, PeerError> {
-    let holder: Option<(String, String)> = sqlx::query_as(
-        "SELECT peers.id, peers.name FROM peer_keys JOIN peers ON peers.id = peer_keys.peer
-         WHERE peer_keys.fingerprint = $1",
-    )
-    .bind(key.fingerprint.to_string())
-    .fetch_optional(&mut **tx)
-    .await?;
-    match holder {
-        Some((holder, _)) if holder == id => return Ok(false),
-        Some((_, peer)) => return Err(PeerError::KeyTaken { key: key.fingerprint, peer }),
-        None => {}
-    }
-    let (count,): (i64,) = sqlx::query_as("SELECT COUNT(*) FROM peer_keys WHERE peer = $1")
-        .bind(id)
-        .fetch_one(&mut **tx)
-        .await?;
-    if count >= MAX_KEYS {
-        return Err(PeerError::TooManyKeys);
-    }
-    sqlx::query(
-        "INSERT INTO peer_keys (fingerprint, peer, scopes, kind, comment, openssh, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(key.fingerprint.to_string())
-    .bind(id)
-    .bind(granted.to_string())
-    .bind(&key.kind)
-    .bind(&key.comment)
-    .bind(&key.openssh)
-    .bind(now())
-    .execute(&mut **tx)
-    .await?;
-    Ok(true)
 }

@@ -5,29 +5,8 @@ use alknet_core::{
     TicketRefusal,
 };
 
-use super::{Sqlite, scopes};
-use crate::store::{Source, StoreError, redeemed};
-
-impl Sqlite {
-    async fn holder_of_key(&self, key: &KeyFingerprint) -> Result<Option<Identity>, StoreError> {
-        let row: Option<(String, String, String, String)> = sqlx::query_as(
-            "SELECT peers.id, peers.name, peers.scopes, peer_keys.scopes
-             FROM peer_keys JOIN peers ON peers.id = peer_keys.peer
-             WHERE peer_keys.fingerprint = $1",
-        )
-        .bind(key.to_string())
-        .fetch_optional(&self.pool)
-        .await?;
-        match (row, key) {
-            (Some((id, name, limit, granted)), _) => {
-                let scopes = scopes(&granted).common(&scopes(&limit));
-                Ok(Some(Identity::new(id, name, scopes, Credential::Key(*key))))
-            }
-            (None, KeyFingerprint::Ed25519(_)) => self.holder_of_derived_key(key).await,
-            (None, _) => Ok(None),
-        }
-    }
-}
+use super::Sqlite;
+use crate::store::{Source, redeemed};
 
 impl IdentityProvider for Sqlite {
     fn by_key<'a>(

@@ -103,10 +103,14 @@ pub(super) async fn remember(tx: &mut Write, ended: Ended<'_>) -> Result<(), sql
     .bind(ended.by)
     .execute(&mut **tx)
     .await?;
-    sqlx::query("DELETE FROM revocations WHERE revision <= $1")
-        .bind(revision - REMEMBERED)
-        .execute(&mut **tx)
-        .await?;
+    // Not every revision is a revocation.
+    sqlx::query(
+        "DELETE FROM revocations WHERE revision <=
+             (SELECT revision FROM revocations ORDER BY revision DESC LIMIT 1 OFFSET $1)",
+    )
+    .bind(REMEMBERED)
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

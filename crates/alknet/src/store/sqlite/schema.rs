@@ -5,7 +5,8 @@ use sqlx::SqlitePool;
 use super::StoreError;
 
 /// Each step once, in order; a step that was released never changes.
-const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const STEPS: &[&str] =
+    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// Brings the database up to date, in one transaction.
 pub(super) async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {

@@ -36,6 +36,10 @@ impl Sqlite {
         &self,
         link: &Secret,
     ) -> Result<Result<SignIn, SignInRefusal>, StoreError> {
+        // Anybody may ask: what is no good must not make those wait who write.
+        if let Err(refusal) = self.is_good(link).await? {
+            return Ok(Err(refusal));
+        }
         let mut tx = self.write().await?;
         let used = sqlx::query(
             "UPDATE tokens SET last_used_at = $2
@@ -46,8 +50,8 @@ impl Sqlite {
         .execute(&mut *tx)
         .await?;
         if used.rows_affected() == 0 {
-            drop(tx);
-            return Ok(Err(self.why_no_signin(link).await?));
+            // Another one was faster.
+            return Ok(Err(SignInRefusal::Used));
         }
         let row = Row {
             kind: Kind::Session,
@@ -64,8 +68,8 @@ impl Sqlite {
         Ok(Ok(SignIn { session, lifetime: SESSION_LIFETIME, identity }))
     }
 
-    /// Ends a session. A secret that is none is no error.
-    pub(crate) async fn signout(&self, session: &Secret) -> Result<(), StoreError> {
+    /// Ends a session, and with it the keys that it authorised; `false` where there was none.
+    pub(crate) async fn signout(&self, session: &Secret) -> Result<bool, StoreError> {
         let mut tx = self.write().await?;
         let gone: Option<tokens::Gone> = sqlx::query_as(
             "DELETE FROM tokens WHERE hash = $1 AND kind = 'session'
@@ -74,23 +78,25 @@ impl Sqlite {
         .bind(hash(session))
         .fetch_optional(&mut *tx)
         .await?;
-        if let Some(gone) = gone {
-            tokens::remember(&mut tx, &gone, None).await?;
+        if let Some(gone) = &gone {
+            tokens::remember(&mut tx, gone, None).await?;
         }
         tx.commit().await?;
-        Ok(())
+        Ok(gone.is_some())
     }
 
-    async fn why_no_signin(&self, link: &Secret) -> Result<SignInRefusal, StoreError> {
-        let row: Option<(Option<i64>,)> =
-            sqlx::query_as("SELECT last_used_at FROM tokens WHERE hash = $1 AND kind = 'signin'")
-                .bind(hash(link))
-                .fetch_optional(&self.pool)
-                .await?;
+    async fn is_good(&self, link: &Secret) -> Result<Result<(), SignInRefusal>, StoreError> {
+        let row: Option<(Option<i64>, i64)> = sqlx::query_as(
+            "SELECT last_used_at, expires_at FROM tokens WHERE hash = $1 AND kind = 'signin'",
+        )
+        .bind(hash(link))
+        .fetch_optional(&self.pool)
+        .await?;
         Ok(match row {
-            None => SignInRefusal::Unknown,
-            Some((Some(_),)) => SignInRefusal::Used,
-            Some((None,)) => SignInRefusal::Expired,
+            None => Err(SignInRefusal::Unknown),
+            Some((Some(_), _)) => Err(SignInRefusal::Used),
+            Some((None, end)) if end <= now() => Err(SignInRefusal::Expired),
+            Some((None, _)) => Ok(()),
         })
     }
 }

@@ -246,9 +246,26 @@ pub(super) async fn remember(
     revisions::remember(tx, ended).await
 }
 
+/// Ends the tokens of a peer that is about to go.
+pub(super) async fn end_all(tx: &mut Write, peer: &str) -> Result<(), sqlx::Error> {
+    let gone: Vec<Gone> = sqlx::query_as(
+        "DELETE FROM tokens
+         WHERE peer = $1 AND kind <> 'signin' AND (expires_at IS NULL OR expires_at > $2)
+         RETURNING id, kind, name, peer, scopes, created_at",
+    )
+    .bind(peer)
+    .bind(now())
+    .fetch_all(&mut **tx)
+    .await?;
+    for token in &gone {
+        remember(tx, token, Some(OWNER)).await?;
+    }
+    Ok(())
+}
+
 /// Makes a secret and its row; gives the secret and the id. Rows that are long over go.
 pub(super) async fn insert(tx: &mut Write, row: &Row<'_>) -> Result<(Secret, String), StoreError> {
-    sqlx::query("DELETE FROM tokens WHERE kind <> 'token' AND expires_at < $1")
+    sqlx::query("DELETE FROM tokens WHERE kind IN ('session', 'signin') AND expires_at < $1")
         .bind(now() - REMEMBERED)
         .execute(&mut **tx)
         .await?;

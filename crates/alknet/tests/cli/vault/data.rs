@@ -96,3 +96,39 @@ fn a_file_that_cannot_be_decrypted_stops_a_rotation_before_it_begins() {
         assert_eq!(fs::read(machine.home().join("vault")).unwrap(), vault);
     }
 }
+
+#[test]
+fn damaged_text_is_said_to_be_no_ciphertext() {
+    let machine = machine();
+    let text = machine.run_with_input(&["vault", "encrypt", "--text"], "x").stdout;
+    let middle = text.len() / 2;
+    for damaged in [format!(" {}*{}", &text[..middle], &text[middle..]), "akv:".into()] {
+        let done = machine.run_with_input(&["vault", "decrypt"], &damaged);
+        assert_eq!(done.code, Some(1));
+        assert!(!done.stderr.contains("format"), "{done:?}");
+    }
+}
+
+/// Of the group too: whoever could read a file goes on reading it.
+#[test]
+fn a_rotation_leaves_a_file_to_its_owner() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let machine = machine();
+    let path = encrypted(&machine, "one", b"1");
+    let mine = fs::metadata(&path).unwrap();
+    // Others are root's to give away; a member of several groups chooses.
+    let groups = nix::unistd::getgroups().unwrap();
+    let group = groups.iter().map(|group| group.as_raw()).find(|group| *group != mine.gid());
+    let root = mine.uid() == 0;
+    let (uid, gid) = if root { (Some(12_345), Some(54_321)) } else { (None, group) };
+    chown(&path, uid, gid).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let owner = |path: &PathBuf| {
+        let it = fs::metadata(path).unwrap();
+        (it.uid(), it.gid(), it.mode() & 0o7777)
+    };
+    let before = (owner(&path), fs::read(&path).unwrap());
+    machine.ok(&["vault", "rotate", "--context", "test", path.to_str().unwrap()]);
+    assert_eq!(owner(&path), before.0);
+    assert_ne!(fs::read(&path).unwrap(), before.1);
+}

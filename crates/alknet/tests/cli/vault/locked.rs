@@ -7,6 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use super::{
     ID, passphrase, refused, sealed_with_passphrase, succeeds, terminal::Terminal, text,
     without_terminal,
@@ -106,8 +111,71 @@ fn a_changed_passphrase_takes_over() {
     assert!(succeeds(&machine, &path, "").contains(ID));
 }
 
+/// More connections than it serves at once: they come to their deadline before who locks it.
 #[test]
-fn status_of_a_locked_vault_asks_nobody() {
+fn a_busy_agent_is_locked_all_the_same() {
+    let (machine, file) = sealed_with_passphrase();
+    succeeds(&machine, &["vault", "unlock", "--passphrase-file", text(&file)], "");
+    let socket = machine.home().join("run/vault.sock");
+    let silent: Vec<_> = (0..20).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    let done = without_terminal(&machine, &["vault", "lock"], "");
+    assert_eq!((done.code, done.stderr.as_str()), (Some(0), "locked\n"));
+    assert!(!socket.exists());
+    drop(silent);
+}
+
+#[test]
+fn a_folder_with_a_long_name_has_an_agent_as_well() {
+    let (machine, file) = sealed_with_passphrase();
+    let long = machine.folder().join("n".repeat(120));
+    fs::rename(machine.home(), &long).unwrap();
+    let at = |args: &[&str]| succeeds(&machine, &[&["--home", text(&long)], args].concat(), "");
+    at(&["vault", "unlock", "--passphrase-file", text(&file)]);
+    assert_eq!(at(&["id"]), ID);
+    at(&["vault", "lock"]);
+    assert!(!long.join("run/vault.sock").exists());
+}
+
+/// What the caller had open is closed when the caller is gone, not when the agent is.
+#[test]
+fn the_agent_keeps_nothing_of_its_callers_open() {
+    let (machine, file) = sealed_with_passphrase();
+    let lock = machine.folder().join("lock");
+    let script = format!(
+        "exec 9>{} && flock 9 && exec {} vault unlock --passphrase-file {}",
+        text(&lock),
+        env!("CARGO_BIN_EXE_alknet"),
+        text(&file),
+    );
+    let mut shell = std::process::Command::new("/bin/sh");
+    let done = shell.args(["-c", &script]).env("ALKNET_HOME", machine.home()).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(succeeds(&machine, &["id"], ""), ID);
+    fs::File::open(&lock).unwrap().try_lock().unwrap();
+    succeeds(&machine, &["vault", "lock"], "");
+}
+
+#[test]
+fn a_passphrase_that_is_missing_or_too_long_is_named() {
     let (machine, _) = sealed_with_passphrase();
-    assert!(succeeds(&machine, &["status"], "").contains("the vault is locked"));
+    let unlock = ["vault", "unlock", "--passphrase-file"];
+    let missing = machine.folder().join("missing");
+    refused(&machine, &[&unlock[..], &[text(&missing)]].concat(), "the passphrase cannot be read");
+    let long = passphrase(&machine, &"x".repeat(5000));
+    refused(&machine, &[&unlock[..], &[text(&long)]].concat(), "the line is too long");
+}
+
+/// A node that waits for its passphrase ends when it is told to.
+#[test]
+fn a_signal_ends_a_node_at_its_prompt() {
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let (machine, _) = sealed_with_passphrase();
+        let mut terminal = Terminal::run(&machine.command(&["serve", "--listen", "127.0.0.1:0"]));
+        terminal.expect("passphrase of the vault:");
+        let pid = fs::read_to_string(machine.home().join("run/lock")).unwrap();
+        kill(Pid::from_raw(pid.trim().parse().unwrap()), signal).unwrap();
+        let (code, _, screen) = terminal.end();
+        assert_eq!(code, Some(1), "{screen}");
+        assert!(screen.contains("interrupted"), "{screen}");
+    }
 }
