@@ -1,7 +1,7 @@
 //! The live sessions of a node, and who is logged in to them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     net::IpAddr,
     sync::{
@@ -34,7 +34,8 @@ struct Table {
     quic: usize,
     /// Sessions without an identity, by address.
     strangers: HashMap<IpAddr, usize>,
-    logins: HashMap<u64, (Arc<Identity>, CancellationToken)>,
+    /// In the order of the logins: a session's own comes before those inside it.
+    logins: BTreeMap<u64, (Arc<Identity>, CancellationToken)>,
     /// By the id of the identity.
     usage: HashMap<String, Usage>,
 }
@@ -195,7 +196,8 @@ impl Sessions {
     }
 
     /// Ends the logins whose credential does not hold any more, or not for as much; how many
-    /// there were, and whether all could be verified.
+    /// there were, and whether all could be verified. Older logins end first: a session that
+    /// has to end as a whole must not seem done because a login inside it has just ended.
     pub(crate) async fn recheck(&self, identities: &dyn IdentityProvider) -> (usize, bool) {
         let mut verdicts: HashMap<Credential, Option<Identity>> = HashMap::new();
         let (mut ended, mut whole) = (0, true);

@@ -12,9 +12,9 @@ use std::{
 };
 
 use alknet_core::{
-    Access, Alpn, Audit, AuthContext, Code, Connection, Credential, Dispatcher, HandlerError,
-    HandlerRegistry, Identity, KeyFingerprint, Limits, ProtocolHandler, Refusal, Scopes,
-    StreamReset, TransportKind,
+    Access, Alpn, Audit, AuthContext, BoxFuture, Code, Connection, Credential, Dispatcher,
+    HandlerError, HandlerRegistry, Identity, IdentityProvider, KeyFingerprint, Limits,
+    ProtocolHandler, ProviderError, Refusal, Scopes, StreamReset, TransportKind,
 };
 use alknet_testing::{
     identities::{Identities, identity},
@@ -120,6 +120,38 @@ async fn a_revoked_credential_ends_its_sessions_and_no_others() {
     assert_eq!(hers.closed().await.code, Code::REVOKED);
     assert!(anonymous.open_bi().await.is_ok());
     assert_eq!(dispatcher.recheck(&known).await, 0);
+}
+
+/// A store that takes its time, so that others run between two answers.
+#[derive(Debug)]
+struct Slow(Identities);
+
+impl IdentityProvider for Slow {
+    fn by_credential<'a>(
+        &'a self,
+        credential: &'a Credential,
+    ) -> BoxFuture<'a, Result<Option<Identity>, ProviderError>> {
+        Box::pin(async {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            self.0.by_credential(credential).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_revoked_before_a_login_inside_it_can_end_it() {
+    for _ in 0..16 {
+        let (ended, mut ends) = mpsc::unbounded_channel();
+        let dispatcher =
+            dispatcher(Inner { known: identity("bob", &[]), ended }, Limits::default());
+        let session = session(&dispatcher, "inner", Some(ann(&["inner"]))).unwrap();
+        session.open_bi().await.unwrap().read_exact(&mut [0; 5]).await.unwrap();
+        assert_eq!(dispatcher.recheck(&Slow(Identities::new())).await, 2);
+        assert_eq!(session.closed().await.code, Code::REVOKED);
+        assert!(ends.try_recv().is_err(), "the handler was not cut off");
+    }
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ import init, {
 import module from "./wasm/alknet_wasm.opt.wasm?url";
 
 /** How long the end of the connection may take to show after that of the session. */
-const CODE_MS = 1_000;
+const CODE_MS = { exited: 1_000, lost: 5_000 };
 
 /** Who logs in where. */
 export interface Login {
@@ -91,11 +91,12 @@ export class Session {
     const lost = exit.code === undefined && exit.signal === undefined;
     if (!lost) await this.#ssh.disconnect();
     const { message } = await this.#ssh.closed;
-    const code = await within(CODE_MS, this.#line.closed);
+    const code = await within(lost ? CODE_MS.lost : CODE_MS.exited, this.#line.closed);
     this.#line.close();
+    // The node may have ended the program on the way.
+    if (code === REVOKED) return "The node has withdrawn this browser's access.";
     if (exit.signal !== undefined) return `The shell was ended by signal ${exit.signal}.`;
     if (exit.code !== undefined) return `The shell exited with code ${exit.code}.`;
-    if (code === REVOKED) return "The node has withdrawn this browser's access.";
     return sentence(
       message === "" ? "the connection was lost" : `the connection was lost: ${message}`,
     );
