@@ -11,12 +11,13 @@ use crate::files;
 /// Every crate and the crates of ours that it may depend on. A new crate starts here.
 const EDGES: &[(&str, &[&str])] = &[
     ("alknet-core", &[]),
-    ("alknet-http", &["alknet-core"]),
+    ("alknet-call", &["alknet-core"]),
+    ("alknet-http", &["alknet-call", "alknet-core"]),
     ("alknet-ssh", &["alknet-core"]),
     ("alknet-wasm", &["alknet-core"]),
     ("alknet-testing", &["alknet-core"]),
     ("alknet-vault", &[]),
-    ("alknet", &["alknet-core", "alknet-http", "alknet-ssh", "alknet-vault"]),
+    ("alknet", &["alknet-call", "alknet-core", "alknet-http", "alknet-ssh", "alknet-vault"]),
 ];
 
 /// What tests may use besides, in every crate.

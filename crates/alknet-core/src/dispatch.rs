@@ -190,7 +190,7 @@ impl Dispatcher {
         let login = auth.identity.clone().map(|identity| auth.session.login(identity));
         Ok(Admission {
             entry: entry.clone(),
-            auth: auth.clone(),
+            auth: AuthContext { session: auth.session.clone().of(place.id), ..auth.clone() },
             place,
             login: login.transpose()?,
             shared: self.shared.clone(),

@@ -242,16 +242,29 @@ fn unverified(error: &ProviderError) {
 ///
 /// Cheap to clone. The default one belongs to no node: every login is good for ever.
 #[derive(Clone, Default)]
-pub struct SessionHandle(Option<Arc<Sessions>>);
+pub struct SessionHandle {
+    sessions: Option<Arc<Sessions>>,
+    id: Option<u64>,
+}
 
 impl SessionHandle {
     pub(crate) fn new(sessions: &Arc<Sessions>) -> Self {
-        Self(Some(sessions.clone()))
+        Self { sessions: Some(sessions.clone()), id: None }
+    }
+
+    /// The handle of the session with this number.
+    pub(crate) fn of(self, id: u64) -> Self {
+        Self { id: Some(id), ..self }
+    }
+
+    /// The number that [`Session::id`] shows, once the session has its place on the node.
+    pub fn id(&self) -> Option<u64> {
+        self.id
     }
 
     /// Registers somebody who has proven who they are, within the limits of their identity.
     pub fn login(&self, identity: Arc<Identity>) -> Result<Login, Refusal> {
-        match &self.0 {
+        match &self.sessions {
             Some(sessions) => sessions.login(identity),
             None => Ok(Login {
                 identity,
@@ -272,7 +285,7 @@ impl SessionHandle {
         let reason = reason.to_string();
         tracing::warn!(target: "alknet::auth", alpn, transport, ?reason, "authentication failed from {peer}:");
         metrics::counter!("alknet_authentication_failures_total", "alpn" => auth.alpn.to_string(), "transport" => transport).increment(1);
-        if let Some(sessions) = &self.0 {
+        if let Some(sessions) = &self.sessions {
             sessions.addresses.failed(peer);
         }
     }
@@ -280,7 +293,7 @@ impl SessionHandle {
     /// Whether the caller's address is turned away for failures to authenticate: nothing
     /// it presents is looked at.
     pub fn is_banned(&self, auth: &AuthContext) -> bool {
-        let (Some(sessions), Some(peer)) = (&self.0, auth.remote_addr) else { return false };
+        let (Some(sessions), Some(peer)) = (&self.sessions, auth.remote_addr) else { return false };
         sessions.addresses.is_banned(peer.ip())
     }
 }

@@ -24,6 +24,9 @@ use crate::{
 const WT_AVAILABLE: HeaderName = HeaderName::from_static("wt-available-protocols");
 const WT_PROTOCOL: HeaderName = HeaderName::from_static("wt-protocol");
 
+/// The service of WebTransport sessions that name none.
+const ROOT: &str = "call";
+
 /// Opens tunnels.
 pub(crate) struct Gate {
     pub(crate) dispatcher: Dispatcher,
@@ -71,7 +74,7 @@ impl Gate {
     ) -> Result<Opening, Closed> {
         let caller = self.authenticator.caller(link, parts, Purpose::Tunnel).await;
         let offer = offer(parts, kind);
-        let alpn = Alpn::from_path(parts.uri.path());
+        let alpn = service(parts.uri.path(), kind);
         let caller = AuthContext {
             transport: kind,
             alpn: alpn.clone().unwrap_or_else(|| link.auth.alpn.clone()),
@@ -168,6 +171,14 @@ impl Gate {
         if harmless.is_none() {
             caller.session.failed(caller, closed);
         }
+    }
+}
+
+/// The service that a path leads to. A WebTransport session on the root is one of calls.
+fn service(path: &str, kind: TransportKind) -> Option<Alpn> {
+    match (path, kind) {
+        ("/", TransportKind::WebTransport) => Alpn::service(ROOT).ok(),
+        _ => Alpn::from_path(path),
     }
 }
 

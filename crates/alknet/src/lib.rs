@@ -7,6 +7,7 @@
     reason = "the docs of arguments are the text of --help, where brackets mark what is optional"
 )]
 
+mod additions;
 mod audit;
 mod authorized_keys;
 #[doc(hidden)]
@@ -37,9 +38,9 @@ mod words;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use alknet_core::{DuplicateAlpn, HandlerRegistry};
 use clap::Parser as _;
 
+pub use crate::additions::{AdditionError, Additions};
 use crate::{commands::Cli, failure::Failure, home::Home};
 
 /// The parsers of what comes from outside, for the fuzz targets.
@@ -57,9 +58,8 @@ pub mod fuzzing {
     }
 }
 
-/// What an addition to the node's services looks like: it registers handlers, and an ALPN
-/// that is taken is an error.
-pub type Services = fn(&mut HandlerRegistry) -> Result<(), DuplicateAlpn>;
+/// What an addition to the node looks like: it registers handlers and operations.
+pub type Services = fn(&mut Additions) -> Result<(), AdditionError>;
 
 /// The whole program: reads the command line, does what it says, and gives the exit code.
 ///

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use alknet_call::{CallAdapter, CallLimits, OperationRegistry, Peers};
 use alknet_core::{
     Access, Alpn, Audit, Dispatcher, Endpoint, EndpointConfig, HandlerRegistry, IdentityProvider,
     Listener, NodeId, NodeIdentity, ResetKey, WebCertificates,
@@ -12,7 +13,7 @@ use alknet_vault::Purpose;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Services,
+    Additions, Services,
     audit::{AuditFile, AuditWriter},
     authorized_keys::AuthorizedKeys,
     certificates::{self, Certificates},
@@ -120,7 +121,7 @@ impl Node {
             limits: SshLimits::default(),
             revoked_keys: revoked_keys.clone(),
         };
-        let services = services(ssh, more, audit, &settings.config)?;
+        let (services, _operations) = services(ssh, more, &audit, &settings.config)?;
         web::metrics::record();
         let faces = Faces {
             identity: identity.clone(),
@@ -199,17 +200,20 @@ pub(crate) fn providers(store: &Store, config: &Config) -> Result<Sources, Failu
     Ok(providers)
 }
 
-/// The services of the node: a new protocol is one line here.
+/// The services of the node, a new protocol is one line here, and what can be called.
 fn services(
     ssh: SshConfig,
     more: Services,
-    audit: Audit,
+    audit: &Audit,
     config: &Config,
-) -> Result<Dispatcher, Failure> {
-    let mut registry = HandlerRegistry::new();
-    registry.register(SshAdapter::new(ssh), config.ssh.access.into())?;
-    more(&mut registry)?;
-    Ok(Dispatcher::new(registry, config.limits.of_node(), audit))
+) -> Result<(Dispatcher, OperationRegistry), Failure> {
+    let mut all = Additions { handlers: HandlerRegistry::new(), operations: Vec::new() };
+    all.register(SshAdapter::new(ssh), config.ssh.access.into())?;
+    more(&mut all)?;
+    let operations = OperationRegistry::new(audit.clone(), all.operations)?;
+    let call = CallAdapter::new(operations.clone(), CallLimits::default(), Peers::new());
+    all.handlers.register(call, Access::Scope)?;
+    Ok((Dispatcher::new(all.handlers, config.limits.of_node(), audit.clone()), operations))
 }
 
 /// What the node shows of itself in a handshake.

@@ -1,0 +1,403 @@
+//! One stream: frames in both directions, and the calls that both sides make on it.
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use alknet_core::{Code, RecvStream, Stream};
+use bytes::{Bytes, BytesMut};
+use tokio::{io::AsyncReadExt as _, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    CallError, ErrorCode,
+    answer::{Answer, Credit},
+    peer::Shared,
+    pending::{Event, Waiter},
+    wire::{self, EventEnvelope, FrameError, FrameType, Responded, Window},
+    writer::{self, Sending, Writer},
+};
+
+/// What the ids of the accepting side begin with.
+const ACCEPTED: char = '~';
+/// What is read in one piece.
+const PIECE: usize = 64 * 1024;
+
+/// A stream of calls, for whoever makes some on it. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Line(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) writer: Writer,
+    /// Whether this side opened the stream.
+    opened: bool,
+    next: AtomicU64,
+    pending: Mutex<Pending>,
+    /// Nothing more can be called on it.
+    pub(crate) over: CancellationToken,
+}
+
+/// What this side waits for; `None` once nothing will come any more.
+struct Pending(Option<HashMap<String, Waiter>>);
+
+/// A stream before its task runs.
+pub(crate) struct Starting {
+    line: Line,
+    sending: Sending,
+    receiving: RecvStream,
+}
+
+/// The calls of the peer in progress on a stream.
+#[derive(Default)]
+struct Incoming(Mutex<HashMap<String, Entry>>);
+
+struct Entry {
+    abort: CancellationToken,
+    credit: Option<Arc<Credit>>,
+}
+
+/// Why a stream has ended before its end.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Line {
+    /// Makes calls possible on a stream. The task has to be run.
+    pub(crate) fn on(stream: Stream, opened: bool, over: CancellationToken) -> Starting {
+        let stream_id = stream.id();
+        let (send, receiving) = stream.split();
+        let (writer, sending) = writer::writer(send, stream_id.is_some());
+        let pending = Mutex::new(Pending(Some(HashMap::new())));
+        let inner = Inner { writer, opened, next: AtomicU64::new(1), pending, over };
+        Starting { line: Self(Arc::new(inner)), sending, receiving }
+    }
+
+    /// Takes an id for a call of this side and waits for what the peer says of it; fails
+    /// when the stream is over.
+    pub(crate) fn register(&self, waiter: Waiter) -> Result<String, CallError> {
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed);
+        let id = if self.0.opened { number.to_string() } else { format!("{ACCEPTED}{number}") };
+        match &mut self.pending().0 {
+            Some(pending) => drop(pending.insert(id.clone(), waiter)),
+            None => return Err(lost()),
+        }
+        Ok(id)
+    }
+
+    /// Waits no more for a call; whether the peer still works on it.
+    pub(crate) fn forget(&self, id: &str) -> bool {
+        self.pending().0.as_mut().is_some_and(|pending| pending.remove(id).is_some())
+    }
+
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.0.writer
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.over.is_cancelled()
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.0.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The waiter of a call, which has got its last word.
+    fn take(&self, id: &str) -> Option<Waiter> {
+        self.pending().0.as_mut()?.remove(id)
+    }
+
+    /// Passes an item on; whether somebody waits for it.
+    fn pass(&self, id: &str, event: Event) -> bool {
+        let mut pending = self.pending();
+        let Some(all) = pending.0.as_mut() else { return false };
+        let Some(waiter) = all.get(id) else { return false };
+        if !waiter.pass(event)
+            && let Some(waiter) = all.remove(id)
+        {
+            // Who waited for one output has it.
+            waiter.end(Some(CallError::unavailable("the peer sent more than was asked for")));
+        }
+        true
+    }
+
+    fn is_ours(&self, id: &str) -> bool {
+        id.starts_with(ACCEPTED) != self.0.opened
+    }
+
+    /// Fails what is waited for.
+    fn lose(&self, error: &CallError) {
+        let pending = self.pending().0.take();
+        self.0.over.cancel();
+        for waiter in pending.into_iter().flat_map(HashMap::into_values) {
+            waiter.end(Some(error.clone()));
+        }
+    }
+}
+
+/// What calls on a lost stream end with. Whether they took effect is not known.
+fn lost() -> CallError {
+    let mut error = CallError::unavailable("the connection was lost");
+    error.retryable = false;
+    error
+}
+
+impl Starting {
+    pub(crate) fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// Carries frames until the stream is over, in both directions, or has to be.
+    pub(crate) async fn run(self, shared: Arc<Shared>) {
+        let Self { line, sending, receiving } = self;
+        let finish = CancellationToken::new();
+        let over = line.0.over.clone();
+        let reading = Reading {
+            line: line.clone(),
+            shared,
+            incoming: Arc::default(),
+            calls: JoinSet::new(),
+            receiving,
+        };
+        let reading = reading.run(finish.clone());
+        let outcome = tokio::select! {
+            outcome = async { tokio::try_join!(sending.run(finish), reading) } => outcome,
+            () = over.cancelled() => Ok(((), ())),
+        };
+        if let Err(error) = outcome {
+            tracing::debug!(%error, "a stream of calls broke");
+        }
+        line.lose(&lost());
+    }
+}
+
+/// The receiving direction, and the calls that came by it.
+struct Reading {
+    line: Line,
+    shared: Arc<Shared>,
+    incoming: Arc<Incoming>,
+    calls: JoinSet<()>,
+    receiving: RecvStream,
+}
+
+impl Reading {
+    /// Reads to the end and answers all that was asked.
+    async fn run(mut self, finish: CancellationToken) -> io::Result<()> {
+        match self.read().await {
+            Ok(()) => {}
+            Err(Broken::Io(error)) => return Err(error),
+            Err(Broken::Frame(error)) => {
+                self.receiving.stop(Code::PROTOCOL);
+                self.calls.shutdown().await;
+                let error = CallError::invalid_input(error.to_string());
+                self.say(FrameType::Error, "", &error);
+            }
+        }
+        // No answer to a call of ours can come any more.
+        if let Some(pending) = self.line.pending().0.take() {
+            pending.into_values().for_each(|waiter| waiter.end(Some(lost())));
+        }
+        while self.calls.join_next().await.is_some() {}
+        finish.cancel();
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<(), Broken> {
+        let mut buffer = BytesMut::with_capacity(PIECE);
+        loop {
+            while let Some(frame) = wire::split(&mut buffer)? {
+                self.take(&frame).await?;
+            }
+            if buffer.capacity() - buffer.len() < PIECE / 4 {
+                buffer.reserve(PIECE);
+            }
+            tokio::select! {
+                read = self.receiving.read_buf(&mut buffer) => {
+                    if read? == 0 {
+                        return Ok(());
+                    }
+                }
+                Some(ended) = self.calls.join_next() => log_panic(ended),
+                () = self.shared.drained.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    async fn take(&mut self, frame: &Bytes) -> Result<(), Broken> {
+        let envelope = EventEnvelope::parse(frame)?;
+        let id = &*envelope.id;
+        match envelope.kind {
+            FrameType::Requested => self.requested(&envelope).await,
+            FrameType::Responded => self.responded(&envelope),
+            FrameType::Completed => {
+                if let Some(waiter) = self.line.take(id) {
+                    waiter.end(None);
+                }
+            }
+            FrameType::Error => self.failed(&envelope),
+            FrameType::Aborted => self.aborted(id),
+            FrameType::Window => {
+                if let Ok(Window { items }) = wire::payload(envelope.payload) {
+                    self.incoming.widen(id, items);
+                }
+            }
+            FrameType::Unknown => tracing::debug!("a frame of an unknown type"),
+        }
+        Ok(())
+    }
+
+    async fn requested(&mut self, envelope: &EventEnvelope<'_>) {
+        let id = envelope.id.to_string();
+        let request = match self.admit(envelope) {
+            Ok(request) => request,
+            Err(error) => return refuse(&self.line.0.writer, &id, &error).await,
+        };
+        let credit = request.window.map(|window| Arc::new(Credit::new(window)));
+        let abort = self.line.0.over.child_token();
+        let entry = Entry { abort: abort.clone(), credit: credit.clone() };
+        if !self.incoming.insert(&id, entry) {
+            let error = CallError::invalid_input("the id is in use on this stream");
+            return refuse(&self.line.0.writer, &id, &error).await;
+        }
+        let place = Place { incoming: self.incoming.clone(), id };
+        let writer = self.line.0.writer.clone();
+        let answer = Answer {
+            writer,
+            place,
+            abort,
+            credit,
+            draining: self.shared.draining.clone(),
+            _in_progress: self.shared.in_progress.token(),
+        };
+        let execution = self.shared.start(request);
+        self.calls.spawn(answer.run(execution));
+    }
+
+    fn admit<'a>(&self, envelope: &EventEnvelope<'a>) -> Result<wire::Requested<'a>, CallError> {
+        if self.line.is_ours(&envelope.id) || envelope.id.is_empty() {
+            let message = format!(
+                "ids are not empty, and those of the side that accepted the stream, \
+                 and no others, begin with {ACCEPTED}"
+            );
+            return Err(CallError::invalid_input(message));
+        }
+        if self.shared.draining.is_cancelled() {
+            return Err(CallError::unavailable("the node is shutting down"));
+        }
+        if self.calls.len() >= self.shared.limits.calls {
+            return Err(CallError::unavailable("too many calls in progress on this stream"));
+        }
+        wire::payload(envelope.payload)
+    }
+
+    fn responded(&self, envelope: &EventEnvelope<'_>) {
+        let id = &*envelope.id;
+        let event = wire::payload::<Responded<'_>>(envelope.payload).map(Event::of);
+        let known = match event {
+            Ok(event) => self.line.pass(id, event),
+            Err(error) => self.line.take(id).map(|waiter| waiter.end(Some(error))).is_some(),
+        };
+        if !known {
+            self.say(FrameType::Aborted, id, &wire::Nothing {});
+        }
+    }
+
+    fn failed(&self, envelope: &EventEnvelope<'_>) {
+        let error = wire::payload::<CallError>(envelope.payload);
+        let error = error.unwrap_or_else(|_| CallError::new(ErrorCode::Internal, "")).bounded();
+        if envelope.id.is_empty() {
+            tracing::debug!(%error, "the peer could not read what was sent");
+            self.line.lose(&error);
+        } else if let Some(waiter) = self.line.take(&envelope.id) {
+            waiter.end(Some(error));
+        }
+    }
+
+    fn aborted(&self, id: &str) {
+        if self.line.is_ours(id) {
+            if let Some(waiter) = self.line.take(id) {
+                waiter.end(Some(CallError::unavailable("the call was aborted by its callee")));
+            }
+        } else {
+            self.incoming.abort(id);
+        }
+    }
+
+    fn say(&self, kind: FrameType, id: &str, payload: &impl serde::Serialize) {
+        if let Some(frame) = wire::encode(kind, id, payload) {
+            self.line.0.writer.send_urgent(frame);
+        }
+    }
+}
+
+async fn refuse(writer: &Writer, id: &str, error: &CallError) {
+    if let Some(frame) = wire::encode(FrameType::Error, id, error) {
+        // Whoever asks on without reading is not read from.
+        let _ = writer.send(frame).await;
+    }
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "the answer to a call panicked");
+    }
+}
+
+impl Incoming {
+    fn entries(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the id was free.
+    fn insert(&self, id: &str, entry: Entry) -> bool {
+        let mut entries = self.entries();
+        let is_free = !entries.contains_key(id);
+        if is_free {
+            entries.insert(id.to_owned(), entry);
+        }
+        is_free
+    }
+
+    fn abort(&self, id: &str) {
+        if let Some(entry) = self.entries().get(id) {
+            entry.abort.cancel();
+        }
+    }
+
+    fn widen(&self, id: &str, items: u32) {
+        if let Some(credit) = self.entries().get(id).and_then(|entry| entry.credit.as_ref()) {
+            credit.add(items);
+        }
+    }
+}
+
+/// The place of a call of the peer among those in progress. It has to be given up before
+/// the last word is sent, because the peer may use the id again as soon as it has that.
+pub(crate) struct Place {
+    incoming: Arc<Incoming>,
+    id: String,
+}
+
+impl Place {
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub(crate) fn give_up(&self) {
+        self.incoming.entries().remove(&self.id);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
