@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     CallError, ErrorCode,
     answer::{Answer, Credit},
-    peer::Shared,
+    peer::{Shared, lost},
     pending::{Event, Waiter},
     wire::{self, EventEnvelope, FrameError, FrameType, Responded, Window},
     writer::{self, Sending, Writer},
@@ -141,13 +141,6 @@ impl Line {
             waiter.end(Some(error.clone()));
         }
     }
-}
-
-/// What calls on a lost stream end with. Whether they took effect is not known.
-fn lost() -> CallError {
-    let mut error = CallError::unavailable("the connection was lost");
-    error.retryable = false;
-    error
 }
 
 impl Starting {

@@ -13,7 +13,7 @@ use std::{
 use alknet_core::{AuthContext, BoxFuture, Code, Connection, ConnectionError, TransportKind};
 use futures_util::Stream;
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{sync::watch, time::timeout};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -28,6 +28,19 @@ use crate::{
     pending::{Incoming, Waiter},
     wire::{self, FrameType},
 };
+
+/// What calls on a lost stream end with. Whether they took effect is not known.
+pub(crate) fn lost() -> CallError {
+    let error = CallError::unavailable("the connection was lost");
+    CallError { retryable: false, ..error }.with_details(json!({ "reason": LOST }))
+}
+
+const LOST: &str = "connection-lost";
+
+/// Whether a call ended because its connection was lost.
+pub(crate) fn is_lost(error: &CallError) -> bool {
+    error.details.get("reason").is_some_and(|reason| reason == LOST)
+}
 
 /// How much one connection may ask for.
 #[derive(Debug, Clone)]
@@ -185,7 +198,7 @@ impl Peer {
             call.request(operation, input, &options, None).await?;
             let outcome = receiver.await;
             call.is_over = true;
-            outcome.unwrap_or_else(|_| Err(CallError::unavailable("the connection was lost")))
+            outcome.unwrap_or_else(|_| Err(lost()))
         };
         match bound {
             Some(bound) => {
@@ -468,7 +481,7 @@ impl<O: DeserializeOwned> Stream for Subscription<O> {
     }
 }
 
-fn read<O: DeserializeOwned>(output: &Output) -> Result<O, CallError> {
+pub(crate) fn read<O: DeserializeOwned>(output: &Output) -> Result<O, CallError> {
     serde_json::from_str(output.get()).map_err(|error| {
         CallError::new(
             crate::ErrorCode::Internal,

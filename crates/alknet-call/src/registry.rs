@@ -142,6 +142,11 @@ impl OperationRegistry {
         all.values().filter(|operation| operation.is_for(auth)).cloned().collect()
     }
 
+    /// Everything, whoever may use it.
+    pub(crate) fn all(&self) -> Vec<Arc<Operation>> {
+        self.0.operations.load().values().cloned().collect()
+    }
+
     /// The namespaces of what the caller may use.
     pub fn namespaces(&self, auth: &AuthContext) -> BTreeSet<String> {
         let names = self.visible(auth);

@@ -1,9 +1,6 @@
 //! Two ends of a connection, and what tests look at.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex};
 
 use alknet_call::{CallLimits, Driver, Operation, OperationRegistry, Peer};
 use alknet_core::{
@@ -11,7 +8,7 @@ use alknet_core::{
     TransportKind,
 };
 use alknet_testing::{identities::identity, memory};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// Audit events, kept.
@@ -98,25 +95,33 @@ pub(crate) fn connections(kind: TransportKind) -> (Connection, Connection) {
     )
 }
 
+/// How many of something live.
+#[derive(Clone)]
+pub(crate) struct Counter(Arc<watch::Sender<usize>>);
+
+impl Counter {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+}
+
 /// Counts itself among the living.
-pub(crate) struct Alive(Arc<AtomicUsize>);
+pub(crate) struct Alive(Counter);
 
 impl Alive {
-    pub(crate) fn new(counter: &Arc<AtomicUsize>) -> Self {
-        counter.fetch_add(1, Ordering::SeqCst);
+    pub(crate) fn new(counter: &Counter) -> Self {
+        counter.0.send_modify(|living| *living += 1);
         Self(counter.clone())
     }
 
     /// Waits until so many live.
-    pub(crate) async fn count(counter: &Arc<AtomicUsize>, wanted: usize) {
-        while counter.load(Ordering::SeqCst) != wanted {
-            tokio::task::yield_now().await;
-        }
+    pub(crate) async fn count(counter: &Counter, wanted: usize) {
+        counter.0.subscribe().wait_for(|&living| living == wanted).await.unwrap();
     }
 }
 
 impl Drop for Alive {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
+        self.0.0.send_modify(|living| *living -= 1);
     }
 }

@@ -1,12 +1,4 @@
 //! Calls between two ends of one connection, in memory.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test fails by panicking"
-)]
-
-mod support;
 
 use std::{
     sync::{
@@ -16,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use crate::support::{Alive, Both, Counter, alice, auth, connect, with_operations};
 use alknet_call::{
     Access, CallError, CallOptions, Context, ErrorCode, Items, Kind, Nothing, Operation,
 };
@@ -24,7 +17,6 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use support::{Alive, Both, alice, auth, connect, with_operations};
 use tokio::{sync::mpsc, task::JoinSet};
 
 const KINDS: [TransportKind; 2] = [TransportKind::Memory, TransportKind::Tls];
@@ -50,7 +42,7 @@ fn count() -> Operation {
 }
 
 /// Never ends; tells how many of it are running.
-fn forever(name: &str, running: &Arc<AtomicUsize>) -> Operation {
+fn forever(name: &str, running: &Counter) -> Operation {
     let running = running.clone();
     Operation::mutation(name, move |_: Context, Nothing {}| {
         let alive = Alive::new(&running);
@@ -132,7 +124,7 @@ async fn a_subscription_gives_every_item_in_order_and_its_event() {
 #[tokio::test]
 async fn an_abort_stops_what_the_call_has_called_in_turn() {
     for kind in KINDS {
-        let running = Arc::new(AtomicUsize::new(0));
+        let running = Counter::new();
         let deepest = forever("deep/three", &running);
         let through = |name: &str, next: &'static str| {
             Operation::mutation(name, move |context: Context, Nothing {}| async move {
@@ -172,7 +164,7 @@ async fn an_abort_stops_what_the_call_has_called_in_turn() {
 #[tokio::test]
 async fn dropping_a_subscription_stops_it() {
     for kind in KINDS {
-        let running = Arc::new(AtomicUsize::new(0));
+        let running = Counter::new();
         let counted = running.clone();
         let ticks = Operation::subscription(
             "time/ticks",
@@ -200,7 +192,7 @@ async fn dropping_a_subscription_stops_it() {
 #[tokio::test(start_paused = true)]
 async fn deadlines_hold() {
     for kind in KINDS {
-        let running = Arc::new(AtomicUsize::new(0));
+        let running = Counter::new();
         let brief = forever("slow/brief", &running).deadline(Some(Duration::from_secs(1)));
         let Both { near, .. } = connect(kind, [brief, forever("slow/long", &running)], []);
         let error = near.call::<_, ()>("slow/brief", &Nothing {}).await.unwrap_err();
