@@ -1,9 +1,9 @@
 //! Answering one call of the peer.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc, task::Poll};
 
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use crate::{
@@ -15,6 +15,8 @@ use crate::{
 
 /// The most items that a subscriber can have asked for in advance.
 const MAX_CREDIT: usize = 1 << 20;
+/// Items that are ready are sent together until they have so many bytes.
+const PIECE: usize = 16 * 1024;
 
 /// How many items a subscriber still takes.
 #[derive(Debug)]
@@ -37,6 +39,11 @@ impl Credit {
         if let Ok(permit) = self.0.acquire().await {
             permit.forget();
         }
+    }
+
+    /// Takes it only if it is there.
+    fn try_take(&self) -> bool {
+        self.0.try_acquire().map(SemaphorePermit::forget).is_ok()
     }
 }
 
@@ -86,10 +93,11 @@ impl Answer {
     /// What is still to be said at the end, if anything.
     async fn execute(&self, mut execution: Execution) -> Option<End> {
         let outcome = tokio::select! {
+            biased;
             outcome = self.items(&mut execution) => outcome,
             () = self.abort.cancelled() => Err(End::Aborted),
             () = self.draining.cancelled(), if execution.kind() == Kind::Subscription => {
-                Err(End::Failed(CallError::unavailable("the node is shutting down")))
+                Err(End::Failed(CallError::shutting_down()))
             }
         };
         execution.abort().await;
@@ -106,35 +114,70 @@ impl Answer {
             };
             if execution.kind() != Kind::Subscription {
                 self.place.give_up();
-                return self.send(item).await;
+                return Ok(self.writer.send(&self.frame(&item)?).await?);
             }
             tokio::select! {
-                sent = self.item(item) => sent?,
+                biased;
+                () = self.credit() => {}
                 error = execution.stalled() => return Err(End::Failed(error)),
+            }
+            let (frames, end) = self.ready(&item, execution).await?;
+            tokio::select! {
+                biased;
+                sent = self.writer.send(&frames) => sent?,
+                error = execution.stalled() => return Err(End::Failed(error)),
+            }
+            if let Some(end) = end {
+                return Err(end);
             }
         }
     }
 
-    /// Sends an item once the subscriber takes it.
-    async fn item(&self, item: Item) -> Result<(), End> {
+    /// An item, and those behind it that need no waiting: they are sent in one piece. With
+    /// them, how the subscription ended, if it has.
+    async fn ready(
+        &self,
+        item: &Item,
+        execution: &mut Execution,
+    ) -> Result<(Vec<u8>, Option<End>), End> {
+        let mut frames = self.frame(item)?;
+        while frames.len() < PIECE && self.credit.as_ref().is_none_or(|credit| credit.try_take()) {
+            let end = match futures_util::poll!(pin!(execution.next())) {
+                Poll::Ready(Some(Ok(item))) => {
+                    self.frame(&item).map(|frame| frames.extend_from_slice(&frame)).err()
+                }
+                Poll::Ready(Some(Err(error))) => Some(End::Failed(error)),
+                Poll::Ready(None) => Some(End::Completed),
+                Poll::Pending => {
+                    self.credit.iter().for_each(|credit| credit.add(1));
+                    break;
+                }
+            };
+            if end.is_some() {
+                return Ok((frames, end));
+            }
+        }
+        Ok((frames, None))
+    }
+
+    /// Waits until the subscriber takes one more item.
+    async fn credit(&self) {
         if let Some(credit) = &self.credit {
             credit.take().await;
         }
-        self.send(item).await
     }
 
-    async fn send(&self, item: Item) -> Result<(), End> {
-        let Item { output, event, room: _room } = item;
-        let response = Response { output: &output, event: event.as_deref() };
+    fn frame(&self, item: &Item) -> Result<Vec<u8>, End> {
+        let response = Response { output: &item.output, event: item.event.as_deref() };
         let frame = wire::encode(FrameType::Responded, self.place.id(), &response);
         let long = || CallError::internal("the output is longer than a frame may be");
-        Ok(self.writer.send(frame.ok_or_else(|| End::Failed(long()))?).await?)
+        frame.ok_or_else(|| End::Failed(long()))
     }
 
     async fn last(&self, kind: FrameType, payload: &impl Serialize) -> Result<(), Over> {
         self.place.give_up();
         match wire::encode(kind, self.place.id(), payload) {
-            Some(frame) => self.writer.send(frame).await,
+            Some(frame) => self.writer.send(&frame).await,
             None => Ok(()),
         }
     }

@@ -129,6 +129,12 @@ impl CallError {
         Self::new(ErrorCode::Unavailable, message)
     }
 
+    /// The node is about to end: the next connection leads to its successor.
+    pub(crate) fn shutting_down() -> Self {
+        let details = serde_json::json!({ "reason": "shutting-down" });
+        Self::unavailable("the node is shutting down").with_details(details)
+    }
+
     /// The deadline has passed.
     pub fn timeout() -> Self {
         Self::new(ErrorCode::Timeout, "the deadline has passed")

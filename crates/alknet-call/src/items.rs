@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How many items, and how many bytes of them, may wait for the subscriber.
-const ITEMS: usize = 64;
+const ITEMS: usize = 256;
 const BYTES: u32 = 1024 * 1024;
 /// How long an operation waits for a subscriber who takes nothing.
 pub(crate) const STALLED: Duration = Duration::from_secs(30);
@@ -28,12 +28,13 @@ pub struct Item {
     pub output: Output,
     /// What a later subscription names to go on behind this item.
     pub event: Option<String>,
-    pub(crate) room: Option<OwnedSemaphorePermit>,
+    /// Its place in the queue, until it has been sent on.
+    pub(crate) _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Item {
     pub(crate) fn of(output: Output) -> Self {
-        Self { output, event: None, room: None }
+        Self { output, event: None, _room: None }
     }
 }
 
@@ -130,11 +131,18 @@ impl<T: ?Sized> Items<T> {
 
     async fn put(&self, output: Output, event: Option<String>) -> Result<(), Gone> {
         let sink = self.sink.as_ref().ok_or(Gone)?;
+        let weight = u32::try_from(output.get().len()).unwrap_or(BYTES).min(BYTES);
+        // Mostly there is room, and no timer is needed.
+        if let Ok(place) = sink.items.try_reserve()
+            && let Ok(room) = sink.room.clone().try_acquire_many_owned(weight)
+        {
+            place.send(Item { output, event, _room: Some(room) });
+            return Ok(());
+        }
         let placed = async {
-            let weight = u32::try_from(output.get().len()).unwrap_or(BYTES).min(BYTES);
             let room = sink.room.clone().acquire_many_owned(weight).await.map_err(|_| Gone)?;
             let place = sink.items.reserve().await.map_err(|_| Gone)?;
-            place.send(Item { output, event, room: Some(room) });
+            place.send(Item { output, event, _room: Some(room) });
             Ok(())
         };
         match timeout(STALLED, placed).await {

@@ -2,20 +2,26 @@
 
 use std::{
     collections::HashMap,
+    future::{Future, poll_fn},
     io,
+    panic::AssertUnwindSafe,
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::Poll,
+    time::{Duration, Instant},
 };
 
 use alknet_core::{Code, RecvStream, Stream};
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use tokio::{io::AsyncReadExt as _, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    CallError, ErrorCode,
+    CallError, ErrorCode, Execution,
     answer::{Answer, Credit},
     peer::{Shared, lost},
     pending::{Event, Waiter},
@@ -27,6 +33,8 @@ use crate::{
 const ACCEPTED: char = '~';
 /// What is read in one piece.
 const PIECE: usize = 64 * 1024;
+/// How long the stream's own task works on calls before it leaves them to others.
+const INLINE: Duration = Duration::from_micros(200);
 
 /// A stream of calls, for whoever makes some on it. Cheap to clone.
 #[derive(Clone)]
@@ -151,19 +159,22 @@ impl Starting {
     /// Carries frames until the stream is over, in both directions, or has to be.
     pub(crate) async fn run(self, shared: Arc<Shared>) {
         let Self { line, sending, receiving } = self;
-        let finish = CancellationToken::new();
-        let over = line.0.over.clone();
+        let (writer, over) = (line.0.writer.clone(), line.0.over.clone());
         let reading = Reading {
             line: line.clone(),
             shared,
             incoming: Arc::default(),
             calls: JoinSet::new(),
+            inline_until: Instant::now(),
             receiving,
         };
-        let reading = reading.run(finish.clone());
+        let stopped = sending.stopped();
         let outcome = tokio::select! {
-            outcome = async { tokio::try_join!(sending.run(finish), reading) } => outcome,
-            () = over.cancelled() => Ok(((), ())),
+            biased;
+            outcome = both(&writer, reading.run(), sending.run()) => outcome,
+            // Nobody wants the answers: a WebSocket says so, for one, when it is closed.
+            _ = stopped => Ok(()),
+            () = over.cancelled() => Ok(()),
         };
         if let Err(error) = outcome {
             tracing::debug!(%error, "a stream of calls broke");
@@ -172,18 +183,43 @@ impl Starting {
     }
 }
 
+/// Reads, and then sends what that has led to, in one piece; until both are done, or one
+/// fails.
+async fn both(
+    writer: &Writer,
+    reading: impl Future<Output = io::Result<()>>,
+    sending: impl Future<Output = io::Result<()>>,
+) -> io::Result<()> {
+    let (mut reading, mut sending) = (pin!(reading.fuse()), pin!(sending.fuse()));
+    let (mut has_read, mut has_sent) = (false, false);
+    poll_fn(|cx| {
+        writer.stay_awake();
+        if let Poll::Ready(read) = reading.as_mut().poll(cx) {
+            read?;
+            has_read = true;
+        }
+        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+            sent?;
+            has_sent = true;
+        }
+        if has_read && has_sent { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
+}
+
 /// The receiving direction, and the calls that came by it.
 struct Reading {
     line: Line,
     shared: Arc<Shared>,
     incoming: Arc<Incoming>,
     calls: JoinSet<()>,
+    inline_until: Instant,
     receiving: RecvStream,
 }
 
 impl Reading {
     /// Reads to the end and answers all that was asked.
-    async fn run(mut self, finish: CancellationToken) -> io::Result<()> {
+    async fn run(mut self) -> io::Result<()> {
         match self.read().await {
             Ok(()) => {}
             Err(Broken::Io(error)) => return Err(error),
@@ -199,26 +235,32 @@ impl Reading {
             pending.into_values().for_each(|waiter| waiter.end(Some(lost())));
         }
         while self.calls.join_next().await.is_some() {}
-        finish.cancel();
+        self.line.0.writer.finish();
         Ok(())
     }
 
     async fn read(&mut self) -> Result<(), Broken> {
         let mut buffer = BytesMut::with_capacity(PIECE);
         loop {
+            self.inline_until = Instant::now() + INLINE;
             while let Some(frame) = wire::split(&mut buffer)? {
                 self.take(&frame).await?;
+            }
+            while self.calls.try_join_next().is_some() {}
+            if self.shared.drained.is_cancelled() {
+                return Ok(());
             }
             if buffer.capacity() - buffer.len() < PIECE / 4 {
                 buffer.reserve(PIECE);
             }
             tokio::select! {
+                biased;
                 read = self.receiving.read_buf(&mut buffer) => {
                     if read? == 0 {
                         return Ok(());
                     }
                 }
-                Some(ended) = self.calls.join_next() => log_panic(ended),
+                Some(_) = self.calls.join_next() => {}
                 () = self.shared.drained.cancelled() => return Ok(()),
             }
         }
@@ -249,12 +291,15 @@ impl Reading {
 
     async fn requested(&mut self, envelope: &EventEnvelope<'_>) {
         let id = envelope.id.to_string();
+        // Those that are done count no more.
+        while self.calls.len() >= self.shared.limits.calls && self.calls.try_join_next().is_some() {
+        }
         let request = match self.admit(envelope) {
             Ok(request) => request,
             Err(error) => return refuse(&self.line.0.writer, &id, &error).await,
         };
         let credit = request.window.map(|window| Arc::new(Credit::new(window)));
-        let abort = self.line.0.over.child_token();
+        let abort = CancellationToken::new();
         let entry = Entry { abort: abort.clone(), credit: credit.clone() };
         if !self.incoming.insert(&id, entry) {
             let error = CallError::invalid_input("the id is in use on this stream");
@@ -271,7 +316,11 @@ impl Reading {
             _in_progress: self.shared.in_progress.token(),
         };
         let execution = self.shared.start(request);
-        self.calls.spawn(answer.run(execution));
+        let mut answering = Box::pin(answer_safely(answer, execution));
+        // Most calls are done at once, which spares them a task.
+        if Instant::now() > self.inline_until || futures_util::poll!(&mut answering).is_pending() {
+            self.calls.spawn(answering);
+        }
     }
 
     fn admit<'a>(&self, envelope: &EventEnvelope<'a>) -> Result<wire::Requested<'a>, CallError> {
@@ -283,7 +332,7 @@ impl Reading {
             return Err(CallError::invalid_input(message));
         }
         if self.shared.draining.is_cancelled() {
-            return Err(CallError::unavailable("the node is shutting down"));
+            return Err(CallError::shutting_down());
         }
         if self.calls.len() >= self.shared.limits.calls {
             return Err(CallError::unavailable("too many calls in progress on this stream"));
@@ -326,7 +375,7 @@ impl Reading {
 
     fn say(&self, kind: FrameType, id: &str, payload: &impl serde::Serialize) {
         if let Some(frame) = wire::encode(kind, id, payload) {
-            self.line.0.writer.send_urgent(frame);
+            self.line.0.writer.send_small(&frame);
         }
     }
 }
@@ -334,13 +383,14 @@ impl Reading {
 async fn refuse(writer: &Writer, id: &str, error: &CallError) {
     if let Some(frame) = wire::encode(FrameType::Error, id, error) {
         // Whoever asks on without reading is not read from.
-        let _ = writer.send(frame).await;
+        let _ = writer.send(&frame).await;
     }
 }
 
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        tracing::error!(%error, "the answer to a call panicked");
+/// A panic ends the call and nothing else.
+async fn answer_safely(answer: Answer, execution: Result<Execution, CallError>) {
+    if AssertUnwindSafe(answer.run(execution)).catch_unwind().await.is_err() {
+        tracing::error!("the answer to a call panicked");
     }
 }
 

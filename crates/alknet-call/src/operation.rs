@@ -254,8 +254,7 @@ impl Operation {
 
     /// Whether the caller may use it; otherwise it does not exist for them.
     pub fn is_for(&self, auth: &AuthContext) -> bool {
-        let scope =
-            || auth.allows(Action::service("call").word(self.spec.name.as_str().to_owned()));
+        let scope = || auth.allows(Action::service("call").word(self.spec.name.as_str()));
         match &self.access {
             Access::Public => true,
             Access::Scope => scope(),

@@ -11,6 +11,7 @@ use std::{
 };
 
 use alknet_core::{AuthContext, BoxFuture, Code, Connection, ConnectionError, TransportKind};
+use arc_swap::ArcSwapOption;
 use futures_util::Stream;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -21,8 +22,8 @@ use tokio_util::{
 };
 
 use crate::{
-    Access, CallError, Context, Execution, Handler, Item, Items, Operation, OperationRegistry,
-    Request, Schema, Served, Spec,
+    Access, CallError, Context, Execution, Handler, Item, Items, Kind, Operation,
+    OperationRegistry, Request, Schema, Served, Spec,
     line::{Line, Starting},
     operation::Output,
     pending::{Incoming, Waiter},
@@ -67,11 +68,11 @@ pub struct CallOptions {
     pub timeout: Option<Duration>,
     /// The event behind which a subscription goes on.
     pub after: Option<String>,
-    /// How many items of a subscription may be on their way; 64 if it is not set.
+    /// How many items of a subscription may be on their way; 256 if it is not set.
     pub window: Option<u32>,
 }
 
-const WINDOW: u32 = 64;
+const WINDOW: u32 = 256;
 
 impl CallOptions {
     /// Waits no longer than this.
@@ -101,7 +102,9 @@ struct Inner {
     connection: Connection,
     shared: Arc<Shared>,
     /// The stream for calls of this side.
-    main: tokio::sync::Mutex<Option<Line>>,
+    main: ArcSwapOption<Line>,
+    /// Held by whoever opens that.
+    opening: tokio::sync::Mutex<()>,
     /// The first stream that the peer opened: the only one where it is the one to open.
     accepted: watch::Sender<Option<Line>>,
     served: Mutex<BTreeMap<String, Arc<Operation>>>,
@@ -127,13 +130,19 @@ impl Shared {
     /// Starts what the peer asks for.
     pub(crate) fn start(&self, request: wire::Requested<'_>) -> Result<Execution, CallError> {
         let peer = self.peer.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-        self.registry.start(Request {
+        let has_window = request.window.is_some();
+        let execution = self.registry.start(Request {
             input: request.input,
             timeout: request.timeout_ms.map(Duration::from_millis),
             after: request.after,
             peer: peer.map(Peer),
             ..Request::new(request.operation, self.auth.clone())
-        })
+        })?;
+        // Whoever waits for more than one output would wait for ever.
+        if has_window && execution.kind() != Kind::Subscription {
+            return Err(CallError::invalid_input("the operation is no subscription"));
+        }
+        Ok(execution)
     }
 }
 
@@ -162,7 +171,8 @@ impl Peer {
         let inner = Arc::new(Inner {
             connection,
             shared: shared.clone(),
-            main: tokio::sync::Mutex::new(None),
+            main: ArcSwapOption::empty(),
+            opening: tokio::sync::Mutex::default(),
             accepted: watch::Sender::new(None),
             served: Mutex::default(),
             lines: TaskTracker::new(),
@@ -234,17 +244,24 @@ impl Peer {
 
     /// The stream for calls of this side.
     async fn main(&self) -> Result<Line, CallError> {
-        let mut main = self.0.main.lock().await;
-        if let Some(line) = main.as_ref().filter(|line| !line.is_over()) {
-            return Ok(line.clone());
+        if let Some(line) = self.opened() {
+            return Ok(line);
+        }
+        let _opening = self.0.opening.lock().await;
+        if let Some(line) = self.opened() {
+            return Ok(line);
         }
         let line = match self.open().await {
             Ok(line) => line,
             Err(_) if !self.has_streams() => self.accepted().await?,
             Err(error) => return Err(error),
         };
-        *main = Some(line.clone());
+        self.0.main.store(Some(Arc::new(line.clone())));
         Ok(line)
+    }
+
+    fn opened(&self) -> Option<Line> {
+        self.0.main.load().as_deref().filter(|line| !line.is_over()).cloned()
     }
 
     async fn open(&self) -> Result<Line, CallError> {
@@ -409,7 +426,7 @@ impl Pending {
         let frame = wire::encode(FrameType::Requested, &self.id, &request);
         let long = || CallError::invalid_input("the input is longer than a frame may be");
         let frame = frame.ok_or_else(long)?;
-        let sent = self.line.writer().send(frame).await;
+        let sent = self.line.writer().send(&frame).await;
         sent.map_err(|error| CallError::unavailable(error.to_string()))?;
         self.is_sent = true;
         Ok(())
@@ -423,7 +440,7 @@ impl Drop for Pending {
             && !self.is_over
             && let Some(frame) = wire::encode(FrameType::Aborted, &self.id, &wire::Nothing {})
         {
-            self.line.writer().send_urgent(frame);
+            self.line.writer().send_small(&frame);
         }
     }
 }
@@ -468,7 +485,7 @@ impl<O> Subscription<O> {
     fn widen(&mut self) {
         let window = wire::Window { items: std::mem::take(&mut self.taken) };
         if let Some(frame) = wire::encode(FrameType::Window, &self.call.id, &window) {
-            self.call.line.writer().send_urgent(frame);
+            self.call.line.writer().send_small(&frame);
         }
     }
 }

@@ -1,25 +1,21 @@
 //! The sending direction of a stream, shared by all calls on it.
 
 use std::{
+    future::{Future, poll_fn},
     io, mem,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use alknet_core::{Code, SendStream};
-use bytes::{Bytes, BytesMut};
-use tokio::{
-    io::AsyncWriteExt as _,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
-    time::timeout,
-};
-use tokio_util::sync::CancellationToken;
+use alknet_core::{BoxFuture, Code, SendStream};
+use tokio::{io::AsyncWriteExt as _, sync::Semaphore, time::timeout};
 
-/// Frames, and bytes of them, that may wait to be sent.
-const FRAMES: usize = 256;
-const BYTES: u32 = 4 * 1024 * 1024;
-/// What is sent in one piece.
-const PIECE: usize = 64 * 1024;
+/// Bytes of frames that may wait to be sent.
+const BYTES: u32 = 1024 * 1024;
+/// The buffer that is kept.
+const KEPT: usize = 128 * 1024;
 /// How long a peer may take nothing at all.
 const STALLED: Duration = Duration::from_secs(60);
 /// How long the end of a stream may take to arrive.
@@ -27,29 +23,24 @@ const ARRIVED: Duration = Duration::from_secs(2);
 
 /// Where frames are put. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Writer {
-    frames: mpsc::Sender<Queued>,
-    room: Arc<Semaphore>,
-    urgent: Arc<Urgent>,
+pub(crate) struct Writer(Arc<Queue>);
+
+struct Queue {
+    /// A permit for each byte that may still be queued.
+    room: Semaphore,
+    queued: Mutex<Queued>,
 }
 
-struct Queued {
-    frame: Bytes,
-    _room: OwnedSemaphorePermit,
-}
-
-/// Small frames that go before the others and never wait for room. There is at most one or
-/// two for every frame that the peer or a local caller has got through.
 #[derive(Default)]
-struct Urgent {
-    frames: Mutex<Vec<Bytes>>,
-    more: Notify,
-}
-
-impl Urgent {
-    fn frames(&self) -> MutexGuard<'_, Vec<Bytes>> {
-        self.frames.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+struct Queued {
+    /// Whole frames, one behind the other.
+    frames: Vec<u8>,
+    /// The permits that they hold.
+    held: usize,
+    /// Whether nothing more is put.
+    is_finished: bool,
+    /// Who waits for frames.
+    waiting: Option<Waker>,
 }
 
 /// The stream is over.
@@ -59,68 +50,102 @@ pub(crate) struct Over;
 
 impl Writer {
     /// Queues a frame, when there is room. Cancel safe.
-    pub(crate) async fn send(&self, frame: Bytes) -> Result<(), Over> {
+    pub(crate) async fn send(&self, frame: &[u8]) -> Result<(), Over> {
         let weight = u32::try_from(frame.len()).unwrap_or(BYTES).min(BYTES);
-        let room = self.room.clone().acquire_many_owned(weight).await.map_err(|_| Over)?;
-        let place = self.frames.reserve().await.map_err(|_| Over)?;
-        place.send(Queued { frame, _room: room });
+        let room = match self.0.room.try_acquire_many(weight) {
+            Ok(room) => room,
+            Err(_) => self.0.room.acquire_many(weight).await.map_err(|_| Over)?,
+        };
+        let held = room.num_permits();
+        room.forget();
+        self.put(|queued| {
+            queued.frames.extend_from_slice(frame);
+            queued.held += held;
+        });
         Ok(())
     }
 
-    /// Sends a small frame as soon as possible.
-    pub(crate) fn send_urgent(&self, frame: Bytes) {
-        self.urgent.frames().push(frame);
-        self.urgent.more.notify_one();
+    /// Queues a small frame, whether there is room or not. It goes behind all that is queued:
+    /// an abort must not overtake the request that it is about. There is at most one or two for every
+    /// frame that the peer or a local caller has got through.
+    pub(crate) fn send_small(&self, frame: &[u8]) {
+        self.put(|queued| queued.frames.extend_from_slice(frame));
+    }
+
+    /// Ends the direction behind what is queued.
+    pub(crate) fn finish(&self) {
+        self.put(|queued| queued.is_finished = true);
+    }
+
+    /// For the task that sends as well, before it does other work: it looks into the queue
+    /// by itself afterwards, so that nobody has to wake it until then.
+    pub(crate) fn stay_awake(&self) {
+        self.queued().waiting = None;
+    }
+
+    fn put(&self, put: impl FnOnce(&mut Queued)) {
+        let waiting = {
+            let mut queued = self.queued();
+            put(&mut queued);
+            queued.waiting.take()
+        };
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+    }
+
+    /// Moves what is queued into an empty buffer, and tells the permits that it holds;
+    /// `None` once there will be no more.
+    fn poll_next(&self, buffer: &mut Vec<u8>, cx: &mut Context<'_>) -> Poll<Option<usize>> {
+        let mut queued = self.queued();
+        if !queued.frames.is_empty() {
+            mem::swap(buffer, &mut queued.frames);
+            return Poll::Ready(Some(mem::take(&mut queued.held)));
+        }
+        if queued.is_finished {
+            return Poll::Ready(None);
+        }
+        queued.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn queued(&self) -> MutexGuard<'_, Queued> {
+        self.0.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The task that sends.
+/// What sends.
 pub(crate) struct Sending {
     /// Whether the transport tells when everything has arrived.
     is_acknowledged: bool,
     stream: SendStream,
-    frames: mpsc::Receiver<Queued>,
-    urgent: Arc<Urgent>,
+    writer: Writer,
 }
 
 /// Splits a stream's sending direction into where frames are put, and what sends them.
 pub(crate) fn writer(stream: SendStream, is_acknowledged: bool) -> (Writer, Sending) {
-    let (sender, frames) = mpsc::channel(FRAMES);
-    let urgent = Arc::new(Urgent::default());
-    let room = Arc::new(Semaphore::new(BYTES as usize));
-    let writer = Writer { frames: sender, room, urgent: urgent.clone() };
-    (writer, Sending { is_acknowledged, stream, frames, urgent })
+    let (room, queued) = (Semaphore::new(BYTES as usize), Mutex::default());
+    let writer = Writer(Arc::new(Queue { room, queued }));
+    (writer.clone(), Sending { is_acknowledged, stream, writer })
 }
 
 impl Sending {
-    /// Sends what is queued until `finish`, then the rest, and ends the direction.
-    pub(crate) async fn run(mut self, finish: CancellationToken) -> io::Result<()> {
-        let mut buffer = BytesMut::with_capacity(PIECE);
-        let mut queued = Vec::new();
-        loop {
-            let urgent = mem::take(&mut *self.urgent.frames());
-            if urgent.is_empty() && queued.is_empty() {
-                tokio::select! {
-                    biased;
-                    received = self.frames.recv_many(&mut queued, FRAMES) => {
-                        if received == 0 {
-                            break;
-                        }
-                    }
-                    () = self.urgent.more.notified() => {}
-                    () = finish.cancelled() => break,
-                }
-                continue;
-            }
-            for frame in urgent {
-                self.put(&mut buffer, &frame).await?;
-            }
-            for Queued { frame, _room } in queued.drain(..) {
-                self.put(&mut buffer, &frame).await?;
-            }
-            self.write(&mut buffer).await?;
+    /// Waits until the peer wants no more, or is gone.
+    pub(crate) fn stopped(&self) -> BoxFuture<'static, Option<Code>> {
+        self.stream.stopped()
+    }
+
+    /// Sends what is queued until the writer is finished, and ends the direction.
+    pub(crate) async fn run(mut self) -> io::Result<()> {
+        let mut buffer = Vec::new();
+        while let Some(held) = poll_fn(|cx| self.writer.poll_next(&mut buffer, cx)).await {
+            self.write(&buffer).await?;
+            self.writer.0.room.add_permits(held);
+            // Room for one large frame is not kept for ever.
+            buffer.clear();
+            buffer.shrink_to(KEPT);
         }
-        timeout(STALLED, self.stream.shutdown()).await.map_err(|_| io::ErrorKind::TimedOut)??;
+        in_time(self.stream.shutdown()).await?;
         if self.is_acknowledged {
             // A connection that is closed now takes with it what has not arrived.
             let _ = timeout(ARRIVED, self.stream.stopped()).await;
@@ -128,35 +153,35 @@ impl Sending {
         Ok(())
     }
 
-    /// Adds a frame to what is sent in one piece.
-    async fn put(&mut self, buffer: &mut BytesMut, frame: &[u8]) -> io::Result<()> {
-        if buffer.len() + frame.len() > PIECE {
-            self.write(buffer).await?;
-        }
-        buffer.extend_from_slice(frame);
-        if buffer.len() >= PIECE {
-            self.write(buffer).await?;
-        }
-        Ok(())
-    }
-
-    async fn write(&mut self, buffer: &mut BytesMut) -> io::Result<()> {
-        while !buffer.is_empty() {
-            let written = timeout(STALLED, self.stream.write_buf(buffer)).await;
-            match written {
-                Ok(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => drop(written?),
-                Err(_) => {
-                    self.stream.reset(Code::TIMEOUT);
-                    return Err(io::ErrorKind::TimedOut.into());
+    async fn write(&mut self, mut frames: &[u8]) -> io::Result<()> {
+        while !frames.is_empty() {
+            match in_time(self.stream.write_buf(&mut frames)).await {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(_) => {}
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::TimedOut {
+                        self.stream.reset(Code::TIMEOUT);
+                    }
+                    return Err(error);
                 }
             }
         }
-        timeout(STALLED, self.stream.flush()).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        // Room for one large frame is not kept for ever.
-        if buffer.capacity() > 2 * PIECE {
-            *buffer = BytesMut::with_capacity(PIECE);
-        }
-        Ok(())
+        in_time(self.stream.flush()).await
     }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.writer.0.room.close();
+    }
+}
+
+/// Gives a peer that takes nothing no more than its time.
+async fn in_time<T>(sending: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let mut sending = pin!(sending);
+    // Nearly all of it is done at once, and needs no timer.
+    if let Poll::Ready(sent) = futures_util::poll!(&mut sending) {
+        return sent;
+    }
+    timeout(STALLED, sending).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }

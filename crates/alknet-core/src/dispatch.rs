@@ -207,6 +207,11 @@ impl Dispatcher {
         self.shared.sessions.count()
     }
 
+    /// Ends one session, by [`Session::id`], with [`Code::CANCELLED`]; whether it is live.
+    pub fn end_session(&self, id: u64) -> bool {
+        self.shared.sessions.end_one(id)
+    }
+
     /// Ends every session of an identity, and every login of its inside a session, with
     /// [`Code::REVOKED`]; how many there were.
     pub fn end_identity(&self, id: &str) -> usize {
@@ -351,6 +356,7 @@ impl Admission {
         let outcome = tokio::select! {
             outcome = guarded(&*entry.handler, connection.clone(), auth.clone()) => outcome,
             () = revoked(login.as_ref()) => Outcome::Revoked,
+            () = place.ended.cancelled() => Outcome::Ended,
             () = shared.deadline.cancelled() => Outcome::Dropped,
         };
         connection.close(outcome.code(), "");
@@ -377,6 +383,7 @@ enum Outcome {
     Failed(HandlerError),
     Panicked,
     Revoked,
+    Ended,
     Dropped,
 }
 
@@ -386,6 +393,7 @@ impl Outcome {
             Self::Done => Code::NORMAL,
             Self::Failed(_) | Self::Panicked => Code::INTERNAL,
             Self::Revoked => Code::REVOKED,
+            Self::Ended => Code::CANCELLED,
             Self::Dropped => Code::SHUTTING_DOWN,
         }
     }
@@ -396,6 +404,7 @@ impl Outcome {
             Self::Failed(error) => format!("failed: {error}"),
             Self::Panicked => "the handler panicked".into(),
             Self::Revoked => "the credential was revoked or has expired".into(),
+            Self::Ended => "ended by an operator".into(),
             Self::Dropped => "dropped at the shutdown deadline".into(),
         }
     }

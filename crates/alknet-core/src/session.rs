@@ -56,12 +56,16 @@ pub struct Session {
     /// When it began.
     pub since: Instant,
     pub(crate) connection: Option<Connection>,
+    /// Cancelled when the owner ends it.
+    pub(crate) ended: CancellationToken,
 }
 
 /// A row in the session table; removed on drop.
 pub(crate) struct Place {
     pub(crate) id: u64,
     pub(crate) sessions: Arc<Sessions>,
+    /// Cancelled when the owner ends the session.
+    pub(crate) ended: CancellationToken,
     quic: bool,
     /// What it counts as, if it has no identity.
     stranger: Option<IpAddr>,
@@ -118,10 +122,12 @@ impl Sessions {
         }
         table.quic += usize::from(quic);
         let id = self.next();
-        let session = Session { id, auth: auth.clone(), since: Instant::now(), connection: None };
+        let ended = CancellationToken::new();
+        let (auth, since) = (auth.clone(), Instant::now());
+        let session = Session { id, auth, since, connection: None, ended: ended.clone() };
         table.sessions.insert(id, session);
         drop(table);
-        Ok(Place { id, sessions: self.clone(), quic, stranger })
+        Ok(Place { id, sessions: self.clone(), ended, quic, stranger })
     }
 
     /// Notes the connection of a session that starts.
@@ -135,6 +141,11 @@ impl Sessions {
         let mut sessions: Vec<Session> = self.table().sessions.values().cloned().collect();
         sessions.sort_by_key(|session| session.id);
         sessions
+    }
+
+    /// Ends one session; whether it is there.
+    pub(crate) fn end_one(&self, id: u64) -> bool {
+        self.table().sessions.get(&id).inspect(|session| session.ended.cancel()).is_some()
     }
 
     pub(crate) fn count(&self) -> usize {

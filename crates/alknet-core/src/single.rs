@@ -270,6 +270,11 @@ impl SendHalf for Half<SendStream> {
     fn reset(&mut self, code: Code) {
         self.inner.reset(code);
     }
+
+    fn stopped(&self) -> BoxFuture<'static, Option<Code>> {
+        let (stopped, over) = (self.inner.stopped(), self.state.over.clone());
+        Box::pin(async move { over.run_until_cancelled_owned(stopped).await.flatten() })
+    }
 }
 
 impl<T: Abort> Drop for Half<T> {

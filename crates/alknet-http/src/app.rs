@@ -11,6 +11,7 @@ use http::{
 };
 use hyper::upgrade::OnUpgrade;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::{
@@ -32,7 +33,13 @@ pub(crate) struct App {
     pub(crate) site: Site,
     pub(crate) alt_svc: Option<HeaderValue>,
     pub(crate) max_body: usize,
+    pub(crate) shutdown: CancellationToken,
 }
+
+/// Whether the node is shutting down: an extension of every request, for answers that would
+/// go on for ever.
+#[derive(Debug, Clone)]
+pub(crate) struct Shutdown(pub(crate) CancellationToken);
 
 /// What requests that open nothing go to.
 #[derive(Debug)]
@@ -151,6 +158,8 @@ impl Served {
         request.extensions_mut().insert(auth);
         request.extensions_mut().insert(self.link.connection.clone());
         request.extensions_mut().insert(self.link.refusals.clone());
+        request.extensions_mut().insert(Shutdown(self.app.shutdown.clone()));
+        request.extensions_mut().insert(self.app.gate.origins.clone());
         let Ok(mut response) = router.oneshot(request).await;
         if let Some(Verbatim(header)) = response.extensions_mut().remove() {
             *response.headers_mut() = header;
@@ -163,7 +172,10 @@ impl Served {
         let upgrade = hyper::upgrade::on(&mut request);
         let (parts, body) = request.into_parts();
         match self.app.gate.open(&self.link, &parts, TransportKind::WebSocket).await {
-            Ok(opening) => self.accept(upgrade, asked, opening),
+            Ok(opening) => match asked {
+                Asked::Wrongly(fault) => fault.answer(),
+                Asked::Upgrade(_) | Asked::Connect => self.accept(upgrade, asked, opening),
+            },
             Err(_closed) => self.app.site.answer(Request::from_parts(parts, body)).await,
         }
     }

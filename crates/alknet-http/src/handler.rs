@@ -161,7 +161,7 @@ impl Builder {
     pub fn build(self) -> Result<HttpAdapter, DecoyError> {
         let site = Site::new(self.decoy)?;
         let routes = Routes::new(self.public, self.private, &site, self.limits.max_body);
-        let audit = self.dispatcher.audit().clone();
+        let (audit, shutdown) = (self.dispatcher.audit().clone(), CancellationToken::new());
         let app = App {
             gate: Gate {
                 authenticator: Authenticator { identities: self.identities.clone(), audit },
@@ -174,13 +174,9 @@ impl Builder {
             site,
             alt_svc: self.alt_svc.and_then(alt_svc),
             max_body: self.limits.max_body,
+            shutdown: shutdown.clone(),
         };
-        Ok(HttpAdapter {
-            app: Arc::new(app),
-            limits: self.limits,
-            cover: self.cover,
-            shutdown: CancellationToken::new(),
-        })
+        Ok(HttpAdapter { app: Arc::new(app), limits: self.limits, cover: self.cover, shutdown })
     }
 }
 

@@ -63,7 +63,9 @@
 //! - The bytes of binary messages are the stream; where messages begin and end means
 //!   nothing. A message holds at most 1 MiB; a longer one is answered with close code 1009.
 //! - An empty binary message ends the stream in its direction.
-//! - A text message breaks the protocol (close code 1003).
+//! - A text message breaks the protocol (close code 1003, or 1007 where it is not UTF-8).
+//! - A caller who could have had it and whose handshake is wrong is told: 426 for another
+//!   version, otherwise 400.
 //! - Close code 1000 is [`Code::NORMAL`](alknet_core::Code::NORMAL), and 4000 + n is code n.
 //!
 //! Native clients use [`tunnel()`]: both ends prove their keys over keying material of the
@@ -78,6 +80,7 @@
 //! A ticket is looked up only on paths of services, so its look-up can be timed: that says
 //! that tickets exist, not which ones hold.
 
+pub mod api;
 mod app;
 mod auth;
 mod body;
@@ -90,7 +93,9 @@ pub mod h3;
 mod handler;
 mod linger;
 mod live;
+pub mod mcp;
 mod origin;
+mod outbound;
 mod proof;
 mod protocols;
 mod serve;

@@ -66,7 +66,7 @@ pub(crate) fn is_same_origin(parts: &Parts) -> bool {
 }
 
 /// Lower case and without the default port, as browsers write it (RFC 6454, section 6.2).
-fn normal(origin: &str) -> String {
+pub(crate) fn normal(origin: &str) -> String {
     let origin = origin.trim_end_matches('/').to_ascii_lowercase();
     match origin.strip_suffix(":443") {
         Some(bare) if bare.starts_with("https://") => bare.into(),

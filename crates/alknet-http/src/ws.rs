@@ -5,10 +5,12 @@
 //!   nothing. A message holds at most 1 MiB; a longer one ends the WebSocket with close
 //!   code 1009.
 //! - An empty binary message ends the stream in its direction; the other one stays open.
-//! - A text message breaks the protocol (close code 1003).
+//! - A text message breaks the protocol (close code 1003, or 1007 where it is not UTF-8).
 //! - Close code 1000 is [`Code::NORMAL`](alknet_core::Code::NORMAL), and 4000 + n is code n: see [`close`].
-//! - The server pings every 30 seconds, and a peer that is silent for as long after a ping
+//! - The server pings every 30 seconds, and a peer that sends no byte for as long after a ping
 //!   is gone.
+//! - A length in more bytes than it needs is taken for what it says, although senders must not
+//!   do that (section 5.2).
 //!
 //! tungstenite does the framing. The driver owns it and carries messages to and from the
 //! two halves, which are independent as on any other transport. Each direction has a bounded
@@ -18,6 +20,7 @@ pub(crate) mod close;
 mod driver;
 mod halves;
 pub(crate) mod handshake;
+mod heard;
 mod link;
 
 use std::sync::Arc;

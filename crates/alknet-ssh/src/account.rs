@@ -1,8 +1,19 @@
 //! The account that sessions run as.
 
-use std::{io, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    io,
+    path::{Path, PathBuf},
+};
 
 use nix::unistd::{User, geteuid};
+use tokio::process::Command;
+
+use crate::sys;
+
+/// How long the value of a variable may be that a client sets, and its name, in bytes.
+const MAX_VALUE: usize = 4096;
+const MAX_NAME: usize = 64;
 
 /// An account of the machine: who sessions run as.
 ///
@@ -41,8 +52,62 @@ impl Account {
         Ok(Self { name: user.name, home: user.dir, shell })
     }
 
+    /// A command line for the login shell to interpret, as a session runs it: in the home
+    /// folder, with a clean environment and default signals, as the leader of a session and
+    /// a process group of its own. Nothing of this process is passed on but its standard
+    /// streams, unless they are replaced.
+    pub fn shell_command(&self, line: impl AsRef<OsStr>) -> Command {
+        let mut command = self.shell(line.as_ref());
+        sys::isolate(&mut command, false);
+        command
+    }
+
+    /// A program, looked for where sessions look for theirs; otherwise like
+    /// [`shell_command`](Self::shell_command).
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
+        self.settle(&mut command);
+        sys::isolate(&mut command, false);
+        command
+    }
+
+    /// Whether a client may set this variable for what it runs: the languages, and whether
+    /// its terminal has colours.
+    pub fn may_be_set(name: &str, value: &str) -> bool {
+        let known = name == "LANG" || name.starts_with("LC_") || name == "COLORTERM";
+        let sane =
+            name.len() <= MAX_NAME && value.len() <= MAX_VALUE && !name.contains(['=', '\0']);
+        known && sane && !value.contains('\0')
+    }
+
+    /// The login shell with a command line.
+    pub(crate) fn shell(&self, line: &OsStr) -> Command {
+        let mut command = Command::new(&self.shell);
+        command.arg0(self.shell_name()).arg("-c").arg(line);
+        self.settle(&mut command);
+        command
+    }
+
+    /// What the login shell is called.
+    pub(crate) fn shell_name(&self) -> &OsStr {
+        self.shell.file_name().unwrap_or(self.shell.as_os_str())
+    }
+
+    /// A clean environment and the folder to start in: nothing of the node's own is passed on.
+    pub(crate) fn settle(&self, command: &mut Command) {
+        let home = if self.home.is_dir() { self.home.as_path() } else { Path::new("/") };
+        command
+            .current_dir(home)
+            .env_clear()
+            .env("HOME", &self.home)
+            .env("USER", &self.name)
+            .env("LOGNAME", &self.name)
+            .env("SHELL", &self.shell)
+            .env("PATH", self.search_path());
+    }
+
     /// The directories in which sessions look for programs.
-    pub(crate) fn search_path(&self) -> &'static str {
+    fn search_path(&self) -> &'static str {
         if self.name == "root" {
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         } else {

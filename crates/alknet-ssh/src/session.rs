@@ -5,7 +5,6 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
-    path::Path,
 };
 
 use russh::{
@@ -24,9 +23,8 @@ use crate::{
     transport::Link,
 };
 
-/// Variables that a client may set, and how long their values may be.
+/// How many variables a client may set.
 const VARIABLES: usize = 64;
-const VALUE: usize = 4096;
 /// Signals that wait to be passed on.
 const SIGNALS: usize = 16;
 
@@ -71,9 +69,7 @@ impl Slot {
 
     /// Takes a variable of the client's environment over; whether it is one that may be set.
     pub(crate) fn set_variable(&mut self, name: &str, value: &str) -> bool {
-        let known = name == "LANG" || name.starts_with("LC_") || name == "COLORTERM";
-        let sane = name.len() <= 64 && value.len() <= VALUE && !name.contains(['=', '\0']);
-        let ok = known && sane && !value.contains('\0') && self.variables.len() < VARIABLES;
+        let ok = Account::may_be_set(name, value) && self.variables.len() < VARIABLES;
         if ok {
             self.variables.push((name.into(), value.into()));
         }
@@ -147,34 +143,24 @@ fn spawn(
 impl Program<'_> {
     /// The command with a clean environment: nothing of the node's own is passed on.
     fn command(self, account: &Account) -> Command {
-        let shell = account.shell.file_name().unwrap_or(account.shell.as_os_str());
-        let mut command = Command::new(&account.shell);
         match self {
             Self::Shell => {
                 let mut name = OsString::from("-");
-                name.push(shell);
+                name.push(account.shell_name());
+                let mut command = Command::new(&account.shell);
                 command.arg0(name);
+                account.settle(&mut command);
+                command
             }
-            Self::Command(line) => {
-                command.arg0(shell).arg("-c").arg(OsStr::from_bytes(line));
-            }
-            Self::Forced { command: line, .. } => {
-                command.arg0(shell).arg("-c").arg(line);
+            Self::Command(line) => account.shell(OsStr::from_bytes(line)),
+            Self::Forced { command: line, asked } => {
+                let mut command = account.shell(line.as_ref());
+                if let Some(asked) = asked {
+                    command.env("SSH_ORIGINAL_COMMAND", OsStr::from_bytes(asked));
+                }
+                command
             }
         }
-        let home = if account.home.is_dir() { account.home.as_path() } else { Path::new("/") };
-        command
-            .current_dir(home)
-            .env_clear()
-            .env("HOME", &account.home)
-            .env("USER", &account.name)
-            .env("LOGNAME", &account.name)
-            .env("SHELL", &account.shell)
-            .env("PATH", account.search_path());
-        if let Self::Forced { asked: Some(asked), .. } = self {
-            command.env("SSH_ORIGINAL_COMMAND", OsStr::from_bytes(asked));
-        }
-        command
     }
 }
 

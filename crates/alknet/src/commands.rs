@@ -1,6 +1,7 @@
 //! The command line. Each command has a file; the doc of its arguments is its help.
 
 mod audit;
+mod call;
 mod config;
 pub(crate) mod dial;
 mod id;
@@ -55,6 +56,7 @@ pub(crate) enum Command {
     Login(login::Args),
     Dial(dial::Args),
     Ssh(ssh::Args),
+    Call(call::Args),
     Token(token::Args),
     Peer(peer::Args),
     Status(status::Args),
@@ -78,9 +80,10 @@ impl Command {
             Self::Login(args) => login::run(args, home).await,
             Self::Dial(args) => dial::run(args, home).await,
             Self::Ssh(args) => ssh::run(args, home).await,
+            Self::Call(args) => call::run(args, home).await,
             Self::Token(args) => token::run(args, home).await,
             Self::Peer(args) => peer::run(args, home).await,
-            Self::Status(args) => status::run(&args, home).await,
+            Self::Status(args) => status::run(args, home).await,
             Self::Vault(args) => vault::run(args, home).await,
             Self::Audit(args) => audit::run(args, home).await,
         }

@@ -6,6 +6,7 @@
 //! keys a running node takes over (`x-live`).
 
 mod check;
+mod import;
 mod parse;
 mod problem;
 mod reference;
@@ -24,6 +25,7 @@ use ipnet::{IpNet, Ipv4Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use import::Import;
 pub(crate) use problem::{ConfigError, Problem};
 pub(crate) use reference::reference;
 pub(crate) use schema::{Difference, schema};
@@ -78,6 +80,10 @@ pub(crate) struct Config {
     pub(crate) ssh: Ssh,
     /// The audit log.
     pub(crate) audit: Audit,
+    /// Operations over plain HTTP, at `/alknet/api`.
+    pub(crate) api: Api,
+    /// Servers elsewhere whose operations this node offers as its own.
+    pub(crate) import: Import,
 }
 
 /// PEM files of an X.509 certificate.
@@ -155,6 +161,16 @@ pub(crate) struct Audit {
     pub(crate) max_size: Size,
 }
 
+/// Operations over plain HTTP, at `/alknet/api`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Api {
+    /// Origins beside the node's own whose pages may call operations with a bearer token,
+    /// such as `https://example.org`.
+    #[schemars(extend("x-live" = true))]
+    pub(crate) cors_origins: Vec<Origin>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -169,6 +185,8 @@ impl Default for Config {
             limits: Limits::default(),
             ssh: Ssh::default(),
             audit: Audit::default(),
+            api: Api::default(),
+            import: Import::default(),
         }
     }
 }
@@ -266,6 +284,15 @@ impl Config {
         Self::checked(path, blocking(read).await?).await
     }
 
+    /// Everything that is wrong with a text, but for what its values name: nothing is
+    /// looked at outside of it. For whoever may not look at files either.
+    pub(crate) fn problems_of(text: &str) -> Vec<Problem> {
+        match parse::parse(text, Path::new("")).finish() {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems,
+        }
+    }
+
     async fn checked(path: &Path, content: Vec<u8>) -> Result<Self, ConfigError> {
         let mut parsed = parsed(path, content)?;
         if parsed.is_toml() {
@@ -274,6 +301,12 @@ impl Config {
             }
         }
         parsed.finish().map_err(ConfigError::of(path))
+    }
+
+    /// As others may see it: no password in it.
+    pub(crate) fn without_secrets(mut self) -> Self {
+        self.decoy = self.decoy.map(Decoy::without_userinfo);
+        self
     }
 
     /// A path in the file starts where the file is, not where the program was started.
@@ -290,6 +323,9 @@ impl Config {
             decoy.settle(root);
         }
         self.identities.iter_mut().chain(&mut self.ssh.revoked_keys).for_each(settle);
+        let tokens = self.import.mcp.iter_mut().filter_map(|server| server.token_file.as_mut());
+        tokens.for_each(settle);
+        self.import.openapi.iter_mut().for_each(|api| api.settle(root));
     }
 }
 

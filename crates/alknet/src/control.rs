@@ -11,6 +11,7 @@ mod tests;
 
 use std::{fmt, io};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
@@ -46,7 +47,7 @@ pub(crate) struct Pong {
 
 /// The answer to a [`Request::Reload`]: keys whose values in the file are not those that
 /// held before.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Reloaded {
     /// They hold now.
     pub(crate) changed: Vec<String>,

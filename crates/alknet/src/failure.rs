@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt::Write as _, io, io::Write as _, process::ExitCode};
 
+use alknet_call::{CallError, ErrorCode};
+
 use crate::{
     config::ConfigError,
     connect::ReachError,
@@ -72,6 +74,11 @@ impl Failure {
     /// What the user can do about it.
     pub(crate) fn hints(&self) -> &[String] {
         &self.hints
+    }
+
+    /// What it is made of, if that is an error of this type.
+    pub(crate) fn cause<E: Error + 'static>(&self) -> Option<&E> {
+        self.source.downcast_ref()
     }
 
     /// What went wrong, with its causes.
@@ -148,7 +155,23 @@ fn known_hint(error: &(dyn Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<CredentialsError>() {
         return error.hint();
     }
+    if let Some(error) = error.downcast_ref::<CallError>() {
+        return call_hint(error).map(Into::into);
+    }
     reach_hint(error.downcast_ref()?)
+}
+
+fn call_hint(error: &CallError) -> Option<&'static str> {
+    match error.code {
+        ErrorCode::NotFound => Some(
+            "what this machine may not use does not exist for it: alknet call NODE --list shows \
+             what does, and on the node alknet peer explain NAME call:NAMESPACE/NAME says why",
+        ),
+        ErrorCode::InvalidInput => Some("alknet call NODE OPERATION --schema shows what it takes"),
+        ErrorCode::Timeout => Some("--timeout gives it longer, where the node does too"),
+        ErrorCode::Internal => Some("the node's log has more"),
+        _ => None,
+    }
 }
 
 fn reach_hint(error: &ReachError) -> Option<String> {

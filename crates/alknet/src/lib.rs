@@ -21,14 +21,19 @@ mod control;
 mod credentials;
 mod failure;
 mod home;
+mod imports;
 mod keys;
 mod known_nodes;
 mod links;
 mod live;
 mod node;
+mod operations;
 mod output;
 mod peer_key;
 mod people;
+mod remote;
+mod roster;
+mod routes;
 mod stdio;
 mod store;
 mod trusted_file;
@@ -50,6 +55,11 @@ pub mod fuzzing {
     /// Reads a configuration.
     pub fn config(text: &str) {
         crate::config::any(text);
+    }
+
+    /// Reads the body of a request to authorise a key.
+    pub fn key(body: &[u8]) {
+        crate::web::any_key(body);
     }
 
     /// Whether a text is a token; if it is, nothing of it is lost on the way.
@@ -114,11 +124,10 @@ fn run(cli: Cli, more: Services) -> Result<(), Failure> {
 fn log_to_stderr(default: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("ALKNET_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    // At trace it logs whole frames: what passes through a tunnel stays out of the log.
-    let filter = match "tungstenite=info".parse() {
-        Ok(directive) => filter.add_directive(directive),
-        Err(_) => filter,
-    };
+    // They log whole frames and messages, and one of them the ids of sessions: what passes
+    // through the node stays out of the log.
+    let quiet = ["tungstenite=info", "rmcp=error"].into_iter().filter_map(|it| it.parse().ok());
+    let filter = quiet.fold(filter, EnvFilter::add_directive);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         // To say on stderr that stderr is gone would panic.

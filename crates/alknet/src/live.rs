@@ -9,8 +9,8 @@ use crate::{
     chain::ChainProvider,
     failure::Failure,
     node::{Settings, providers},
+    routes::Routes,
     store::Store,
-    web::{self, Web},
 };
 
 /// The parts of a node that take new settings while it serves. Cheap to clone.
@@ -20,7 +20,7 @@ pub(crate) struct Live {
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) identities: Arc<ChainProvider>,
     pub(crate) revoked_keys: RevokedKeys,
-    pub(crate) web: Arc<Web>,
+    pub(crate) routes: Routes,
     pub(crate) store: Store,
 }
 
@@ -34,11 +34,7 @@ impl Live {
         // The last that can fail, and it changes nothing then.
         self.http.set_decoy(settings.decoy())?;
         let changed = loaded.is_some_and(|loaded| self.certificates.replace(loaded));
-        let shows = settings.shows_itself();
-        self.http.set_routes(
-            web::public(self.web.clone(), shows),
-            web::private(self.web.clone(), shows),
-        );
+        self.http.set_routes(self.routes.public(settings), self.routes.private(settings));
         self.http.set_allowed_origins(settings.origins());
         self.identities.replace(providers);
         self.revoked_keys.set_file(settings.revoked_keys());

@@ -1,6 +1,11 @@
 //! The node: every part put together.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use alknet_call::{CallAdapter, CallLimits, OperationRegistry, Peers};
 use alknet_core::{
@@ -21,9 +26,12 @@ use crate::{
     config::Config,
     failure::Failure,
     home::{Home, ServeLock},
+    imports,
     keys::Keys,
     live::Live,
+    operations::{self, Parts},
     people::People,
+    routes::{self, Routes},
     store::Store,
     web::{self, Web},
 };
@@ -58,6 +66,10 @@ impl Settings {
 
     pub(crate) fn origins(&self) -> Vec<String> {
         self.config.origins.iter().cloned().map(String::from).collect()
+    }
+
+    pub(crate) fn cors_origins(&self) -> Vec<String> {
+        self.config.api.cors_origins.iter().cloned().map(String::from).collect()
     }
 
     pub(crate) fn revoked_keys(&self) -> Option<PathBuf> {
@@ -121,7 +133,15 @@ impl Node {
             limits: SshLimits::default(),
             revoked_keys: revoked_keys.clone(),
         };
-        let (services, _operations) = services(ssh, more, &audit, &settings.config)?;
+        let offered = services(ssh, more, &audit, &settings.config)?;
+        let listener = Listener::bind(settings.config.listen)?;
+        let address = listener.local_addr();
+        let parts = parts(home, &web, &certificates, &account, &offered, address);
+        operations::mount(&offered.operations, parts)?;
+        let Offered { services, operations, .. } = offered;
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        imports::start(&settings.config, &operations, &tasks, &stop).await?;
+        let routes = Routes { web, mcp: routes::mcp(&operations, &settings), operations };
         web::metrics::record();
         let faces = Faces {
             identity: identity.clone(),
@@ -129,18 +149,17 @@ impl Node {
             resets: ResetKey::new(keys.key(Purpose::QuicTokens)?.expose()),
         };
         let (endpoint, http) =
-            listen(&settings, faces, &services, identities.clone(), web.clone())?;
+            listen(&settings, listener, faces, &services, identities.clone(), &routes)?;
         let live = Live {
             http,
             certificates: certificates.clone(),
             identities,
             revoked_keys,
-            web,
+            routes,
             store: store.clone(),
         };
         home.write_address(endpoint.local_addr())?;
 
-        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(stop.clone().run_until_cancelled_owned(certificates.keep_fresh()));
         let identities = live.identities.clone();
         let watch = async move { services.watch(&*identities).await };
@@ -162,6 +181,11 @@ impl Node {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.endpoint.local_addr()
+    }
+
+    /// What can be called.
+    pub(crate) fn operations(&self) -> &OperationRegistry {
+        &self.live.routes.operations
     }
 
     /// What takes new settings while it serves.
@@ -200,20 +224,54 @@ pub(crate) fn providers(store: &Store, config: &Config) -> Result<Sources, Failu
     Ok(providers)
 }
 
+/// What a node offers.
+struct Offered {
+    services: Dispatcher,
+    operations: OperationRegistry,
+    /// Who can be called in turn.
+    peers: Peers,
+}
+
+/// What the node's own operations work on.
+fn parts(
+    home: &Home,
+    web: &Web,
+    certificates: &Arc<Certificates>,
+    account: &Account,
+    offered: &Offered,
+    address: SocketAddr,
+) -> Parts {
+    Parts {
+        home: home.clone(),
+        store: web.store.clone(),
+        identities: web.identities.clone(),
+        certificates: certificates.clone(),
+        dispatcher: offered.services.clone(),
+        peers: offered.peers.clone(),
+        account: account.clone(),
+        id: web.node.id(),
+        name: web.name.clone(),
+        address,
+        started: Instant::now(),
+    }
+}
+
 /// The services of the node, a new protocol is one line here, and what can be called.
 fn services(
     ssh: SshConfig,
     more: Services,
     audit: &Audit,
     config: &Config,
-) -> Result<(Dispatcher, OperationRegistry), Failure> {
+) -> Result<Offered, Failure> {
     let mut all = Additions { handlers: HandlerRegistry::new(), operations: Vec::new() };
     all.register(SshAdapter::new(ssh), config.ssh.access.into())?;
     more(&mut all)?;
     let operations = OperationRegistry::new(audit.clone(), all.operations)?;
-    let call = CallAdapter::new(operations.clone(), CallLimits::default(), Peers::new());
+    let peers = Peers::new();
+    let call = CallAdapter::new(operations.clone(), CallLimits::default(), peers.clone());
     all.handlers.register(call, Access::Scope)?;
-    Ok((Dispatcher::new(all.handlers, config.limits.of_node(), audit.clone()), operations))
+    let services = Dispatcher::new(all.handlers, config.limits.of_node(), audit.clone());
+    Ok(Offered { services, operations, peers })
 }
 
 /// What the node shows of itself in a handshake.
@@ -226,16 +284,16 @@ struct Faces {
 /// Puts HTTP in front of the services, and all of it on one port.
 fn listen(
     settings: &Settings,
+    listener: Listener,
     faces: Faces,
     services: &Dispatcher,
     identities: Arc<dyn IdentityProvider>,
-    web: Arc<Web>,
+    routes: &Routes,
 ) -> Result<(Endpoint, alknet_http::Live), Failure> {
-    let (config, shows_itself) = (&settings.config, settings.shows_itself());
-    let listener = Listener::bind(config.listen)?;
+    let config = &settings.config;
     let http = HttpAdapter::builder(services.clone(), identities.clone(), faces.identity.clone())
-        .public(web::public(web.clone(), shows_itself))
-        .private(web::private(web, shows_itself))
+        .public(routes.public(settings))
+        .private(routes.private(settings))
         .decoy(settings.decoy())
         .allowed_origins(settings.origins())
         .cover(config.cover)

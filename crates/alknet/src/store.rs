@@ -30,7 +30,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use zeroize::Zeroizing;
 
 pub(crate) use self::model::{
-    Added, Authority, NewToken, Peer, PeerChange, PeerError, Revocation, Revoked, SignIn,
+    Added, Authority, By, NewToken, Peer, PeerChange, PeerError, Revocation, Revoked, SignIn,
     SignInRefusal, StoredAuthority, Token, TokenError,
 };
 use crate::{
@@ -84,11 +84,12 @@ pub(crate) trait IdentityStore: Source {
     ) -> Answer<'a, bool, PeerError>;
 
     /// Removes a peer with its keys, authorities and tokens.
-    fn remove_peer<'a>(&'a self, name: &'a str) -> Answer<'a, (), PeerError>;
+    fn remove_peer<'a>(&'a self, by: By<'a>, name: &'a str) -> Answer<'a, (), PeerError>;
 
     /// Removes one key of a peer.
     fn remove_key<'a>(
         &'a self,
+        by: By<'a>,
         name: &'a str,
         key: &'a KeyFingerprint,
     ) -> Answer<'a, (), PeerError>;
@@ -96,6 +97,7 @@ pub(crate) trait IdentityStore: Source {
     /// Ends the trust of a peer in an authority: for one principal, or for all of its.
     fn remove_authority<'a>(
         &'a self,
+        by: By<'a>,
         name: &'a str,
         authority: &'a KeyFingerprint,
         principal: Option<&'a str>,
@@ -112,7 +114,7 @@ pub(crate) trait IdentityStore: Source {
     fn create_token<'a>(&'a self, new: NewToken<'a>) -> Answer<'a, (Secret, Token), TokenError>;
 
     /// Ends a token or a session at once, and the keys that a session authorised.
-    fn revoke<'a>(&'a self, id: &'a str) -> Answer<'a, (), TokenError>;
+    fn revoke<'a>(&'a self, by: By<'a>, id: &'a str) -> Answer<'a, (), TokenError>;
 
     /// When the peer, the key, the authority, the token or the session of this name or id
     /// was revoked last, if the store remembers it.

@@ -18,6 +18,8 @@ use axum::{
 use tokio::sync::watch;
 
 pub(crate) use session::Certificate;
+#[cfg(fuzzing)]
+pub(crate) use session::any_key;
 
 use crate::{chain::ChainProvider, store::Store};
 

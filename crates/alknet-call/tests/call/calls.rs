@@ -13,7 +13,7 @@ use alknet_call::{
     Access, CallError, CallOptions, Context, ErrorCode, Items, Kind, Nothing, Operation,
 };
 use alknet_core::{Action, Scopes, TransportKind};
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -79,13 +79,14 @@ async fn many_calls_at_once_and_large_ones() {
         let echo =
             Operation::query("text/echo", async |_: Context, text: String| Ok(text)).unwrap();
         let Both { near, .. } = connect(kind, [sum(), echo], []);
-        let sums = (0..300).map(|a| {
+        // More than may be in progress, but not at once: what is done does not count.
+        let sums = (0..3000).map(|a| {
             let near = near.clone();
             async move { near.call::<_, i64>("math/sum", &Pair { a, b: 1 }).await }
         });
         let sums: Vec<i64> =
-            futures_util::stream::iter(sums).buffered(300).try_collect().await.unwrap();
-        assert_eq!(sums, Vec::from_iter(1..=300));
+            futures_util::stream::iter(sums).buffered(400).try_collect().await.unwrap();
+        assert_eq!(sums, Vec::from_iter(1..=3000));
         let long = "x".repeat(3 * 1024 * 1024);
         assert_eq!(near.call::<_, String>("text/echo", &long).await.as_deref(), Ok(&*long));
         let longer = "x".repeat(5 * 1024 * 1024);
@@ -158,6 +159,22 @@ async fn an_abort_stops_what_the_call_has_called_in_turn() {
             call.join_next().await.unwrap().unwrap().unwrap_err().code,
             ErrorCode::Unavailable
         );
+    }
+}
+
+#[tokio::test]
+async fn an_abort_never_overtakes_its_call() {
+    for kind in KINDS {
+        let running = Counter::new();
+        let Both { near, .. } = connect(kind, [forever("slow/long", &running), sum()], []);
+        // The stream stands before any of it is queued.
+        assert_eq!(near.call::<_, i64>("math/sum", &Pair { a: 1, b: 1 }).await, Ok(2));
+        for _ in 0..50 {
+            let call = near.call::<_, Value>("slow/long", &Nothing {});
+            assert!(call.now_or_never().is_none());
+        }
+        assert_eq!(near.call::<_, i64>("math/sum", &Pair { a: 1, b: 1 }).await, Ok(2));
+        Alive::count(&running, 0).await;
     }
 }
 

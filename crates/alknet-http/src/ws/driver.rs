@@ -26,6 +26,7 @@ use tokio_tungstenite::{
 
 use super::{
     Role, close,
+    heard::Heard,
     link::{Ended, Link},
 };
 
@@ -63,16 +64,15 @@ impl Driver {
             .max_write_buffer_size(MAX_UNSENT)
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
-        let head = self.head.into();
+        let (stream, head) = (Heard::new(self.stream), self.head.into());
         let socket =
-            WebSocketStream::from_partially_read(self.stream, head, self.role, Some(config)).await;
+            WebSocketStream::from_partially_read(stream, head, self.role, Some(config)).await;
         let mut pump = Pump {
             socket,
             link: self.link,
             next: None,
             ping_due: false,
             unflushed: false,
-            heard: false,
             pinged: false,
         };
         let ended = pump.serve(self.role).await;
@@ -106,14 +106,12 @@ impl Drop for Attached {
 }
 
 struct Pump {
-    socket: WebSocketStream<Stream>,
+    socket: WebSocketStream<Heard>,
     link: Attached,
     /// A message that the transport had no room for.
     next: Option<Message>,
     ping_due: bool,
     unflushed: bool,
-    /// A message arrived since the last ping was due.
-    heard: bool,
     pinged: bool,
 }
 
@@ -133,7 +131,7 @@ impl Pump {
     /// Pings, and gives up a peer that has not been heard of since the last ping although
     /// there is room for what it sends.
     fn beat(&mut self) {
-        let heard = std::mem::take(&mut self.heard);
+        let heard = self.socket.get_mut().take();
         let listening = self.link.is_receiving();
         if self.pinged && listening && !heard {
             tracing::debug!("the WebSocket's peer is silent");
@@ -204,13 +202,10 @@ impl Pump {
         if !self.link.is_receiving() || self.socket.is_terminated() {
             return Poll::Pending;
         }
-        self.socket.poll_next_unpin(cx).map(|message| {
-            self.heard = true;
-            match message {
-                Some(Ok(message)) => self.receive(message),
-                Some(Err(error)) => self.fail(&error),
-                None => self.link.end(Ended::Lost),
-            }
+        self.socket.poll_next_unpin(cx).map(|message| match message {
+            Some(Ok(message)) => self.receive(message),
+            Some(Err(error)) => self.fail(&error),
+            None => self.link.end(Ended::Lost),
         })
     }
 

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use alknet_core::{Code, RecvHalf, SendHalf};
+use alknet_core::{BoxFuture, Code, RecvHalf, SendHalf};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -39,6 +39,11 @@ impl SendHalf for Sender {
     /// There is one stream, so abandoning it closes the WebSocket.
     fn reset(&mut self, code: Code) {
         self.0.reset(code);
+    }
+
+    fn stopped(&self) -> BoxFuture<'static, Option<Code>> {
+        let link = self.0.clone();
+        Box::pin(async move { link.over().await })
     }
 }
 

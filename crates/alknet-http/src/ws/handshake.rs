@@ -1,7 +1,8 @@
 //! The opening handshake (RFC 6455, section 4, and RFC 8441 for HTTP/2).
 
+use axum::body::Body;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use http::{HeaderMap, HeaderValue, Method, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use hyper::ext::Protocol;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
@@ -14,26 +15,67 @@ pub(crate) enum Asked {
     Upgrade(String),
     /// By an extended CONNECT.
     Connect,
+    /// By a handshake that is not in order.
+    Wrongly(Fault),
 }
+
+/// What is wrong with a handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Over HTTP/1.1 the version is not ours.
+    Version,
+    /// Anything else.
+    Malformed,
+}
+
+/// The only version that there is (RFC 6455, section 4.1).
+const VERSION: &str = "13";
 
 /// Whether, and how, a request asks for a WebSocket.
 pub(crate) fn asked<B>(request: &Request<B>) -> Option<Asked> {
     let headers = request.headers();
-    if single(headers, &header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        return None;
-    }
+    let version = single(headers, &header::SEC_WEBSOCKET_VERSION) == Some(VERSION);
     if request.version() == Version::HTTP_2 {
         let protocol = request.extensions().get::<Protocol>().map(Protocol::as_str);
         let connect = request.method() == Method::CONNECT && protocol == Some("websocket");
-        return connect.then_some(Asked::Connect);
+        let asked = if version { Asked::Connect } else { Asked::Wrongly(Fault::Malformed) };
+        return connect.then_some(asked);
     }
+    // In HTTP/1.0 there is no upgrade, and a field that `Connection` does not name is not
+    // meant for this server (RFC 9110, section 7.8).
     let upgrade = request.version() == Version::HTTP_11
-        && request.method() == Method::GET
         && has_token(headers, &header::CONNECTION, "upgrade")
         && has_token(headers, &header::UPGRADE, "websocket");
-    let key = single(headers, &header::SEC_WEBSOCKET_KEY).filter(|_| upgrade)?;
-    let valid = BASE64.decode(key).is_ok_and(|nonce| nonce.len() == 16);
-    valid.then(|| Asked::Upgrade(key.into()))
+    upgrade.then(|| match key_of(headers).filter(|_| request.method() == Method::GET) {
+        _ if !version => Asked::Wrongly(Fault::Version),
+        Some(key) => Asked::Upgrade(key.into()),
+        None => Asked::Wrongly(Fault::Malformed),
+    })
+}
+
+/// The client's key: 16 bytes in base64.
+fn key_of(headers: &HeaderMap) -> Option<&str> {
+    let key = single(headers, &header::SEC_WEBSOCKET_KEY)?;
+    BASE64.decode(key).is_ok_and(|nonce| nonce.len() == 16).then_some(key)
+}
+
+impl Fault {
+    /// What a caller is told who could have had the WebSocket (section 4.4, and RFC 9110,
+    /// section 15.5.22).
+    pub(crate) fn answer(self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        let headers = response.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION));
+        match self {
+            Self::Version => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+            }
+            Self::Malformed => *response.status_mut() = StatusCode::BAD_REQUEST,
+        }
+        response
+    }
 }
 
 /// What the server makes of the client's key.
@@ -80,14 +122,39 @@ mod tests {
     }
 
     #[test]
-    fn an_incomplete_handshake_asks_for_nothing() {
-        for missing in ["connection", "upgrade", "sec-websocket-version", "sec-websocket-key"] {
+    fn an_incomplete_handshake_asks_for_nothing_or_wrongly() {
+        let without = |missing| {
             let mut request = request();
             request.headers_mut().unwrap().remove(missing);
-            assert_eq!(asked(request), None, "{missing}");
-        }
-        assert_eq!(asked(request().method("POST")), None);
+            asked(request)
+        };
+        let (version, malformed) =
+            (Some(Asked::Wrongly(Fault::Version)), Some(Asked::Wrongly(Fault::Malformed)));
+        assert_eq!(without("connection"), None);
+        assert_eq!(without("upgrade"), None);
+        assert_eq!(without("sec-websocket-version"), version);
+        assert_eq!(without("sec-websocket-key"), malformed);
+        assert_eq!(asked(request().method("POST")), malformed);
         assert_eq!(asked(request().version(Version::HTTP_10)), None);
-        assert_eq!(asked(request().header("sec-websocket-key", KEY)), None);
+        assert_eq!(asked(request().header("sec-websocket-key", KEY)), malformed);
+    }
+
+    /// HTTP/2 has no `Connection` and no `Upgrade` (RFC 9113, section 8.2.2).
+    #[test]
+    fn over_http2_only_an_extended_connect_asks() {
+        let connect = |version: &str| {
+            Request::connect("https://node.example/alknet/echo")
+                .version(Version::HTTP_2)
+                .header("sec-websocket-version", version)
+        };
+        let websocket = Protocol::from_static("websocket");
+        let other = Protocol::from_static("webtransport");
+        assert_eq!(asked(connect("13").extension(websocket.clone())), Some(Asked::Connect));
+        let wrongly = asked(connect("8").extension(websocket));
+        assert_eq!(wrongly, Some(Asked::Wrongly(Fault::Malformed)));
+        assert_eq!(asked(connect("13").extension(other)), None);
+        assert_eq!(asked(connect("13")), None);
+        assert_eq!(asked(request().version(Version::HTTP_2)), None);
+        assert!(!Fault::Malformed.answer().headers().contains_key("upgrade"));
     }
 }

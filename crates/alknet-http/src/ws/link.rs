@@ -11,6 +11,7 @@ use alknet_core::{Code, StreamReset};
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
 
 use super::close;
 
@@ -37,6 +38,7 @@ pub(super) struct Link {
     reader: AtomicWaker,
     writer: AtomicWaker,
     driver: AtomicWaker,
+    over: CancellationToken,
 }
 
 #[derive(Default)]
@@ -77,6 +79,7 @@ impl Link {
     /// Ends the WebSocket, unless it ended before, and wakes all who wait.
     pub(super) fn end(&self, ended: Ended) {
         self.state().ended.get_or_insert(ended);
+        self.over.cancel();
         self.driver.wake();
         self.reader.wake();
         self.writer.wake();
@@ -85,6 +88,16 @@ impl Link {
 
 /// For the sending half.
 impl Link {
+    /// Waits until the WebSocket has ended, and nothing that is written arrives any more; the
+    /// peer's code, if it closed it.
+    pub(super) async fn over(&self) -> Option<Code> {
+        self.over.cancelled().await;
+        match self.state().ended {
+            Some(Ended::Peer(code)) => Some(code),
+            _ => None,
+        }
+    }
+
     /// Queues as much as there is room for.
     pub(super) fn poll_write(&self, cx: &Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         self.writer.register(cx.waker());

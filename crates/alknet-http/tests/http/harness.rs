@@ -82,6 +82,29 @@ impl ProtocolHandler for Abrupt {
     }
 }
 
+/// Reads to the end, and then says how many bytes that were.
+pub(crate) struct Sink;
+
+impl ProtocolHandler for Sink {
+    fn name(&self) -> &'static str {
+        "sink"
+    }
+
+    fn alpns(&self) -> Vec<Alpn> {
+        vec![alpn("alknet/sink")]
+    }
+
+    async fn handle(&self, connection: Connection, _auth: AuthContext) -> Result<(), HandlerError> {
+        let mut stream = connection.accept_bi().await?;
+        let count = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+        stream.write_u64(count).await?;
+        stream.shutdown().await?;
+        drop(stream);
+        connection.closed().await;
+        Ok(())
+    }
+}
+
 /// Who asks, as the routes see it.
 async fn whoami(Extension(auth): Extension<AuthContext>) -> String {
     let identity = auth.identity.as_ref().map_or("nobody", |identity| identity.name.as_str());
@@ -131,7 +154,7 @@ pub(crate) fn key(seed: u8) -> NodeIdentity {
 }
 
 pub(crate) fn alice() -> Identity {
-    identity("alice", &["echo", "abrupt", "files"])
+    identity("alice", &["echo", "abrupt", "sink", "files"])
 }
 
 impl Node {
@@ -151,6 +174,7 @@ impl Node {
         let mut registry = HandlerRegistry::new();
         registry.register(Echo, Access::Scope).unwrap();
         registry.register(Abrupt, Access::Scope).unwrap();
+        registry.register(Sink, Access::Scope).unwrap();
         let services = Dispatcher::new(registry, Limits::default(), Audit::new(log.clone()));
         let builder = HttpAdapter::builder(services.clone(), identities.clone(), identity.clone())
             .public(

@@ -9,6 +9,8 @@ mod harness;
 #[cfg(test)]
 mod live;
 #[cfg(test)]
+mod mcp;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod tickets;

@@ -1,4 +1,10 @@
-//! WebSockets against an independent implementation of RFC 6455.
+//! WebSockets against an independent implementation of RFC 6455, and, in the modules below,
+//! against bytes alone.
+
+mod close;
+mod frames;
+mod handshake;
+mod wire;
 
 use alknet_core::Stream;
 use bytes::Bytes;
@@ -217,28 +223,6 @@ async fn the_peers_close_is_answered_alike() {
     assert!(socket.next().await.is_none());
 }
 
-/// What a peer that breaks the rules of framing is told.
-#[tokio::test(start_paused = true)]
-async fn broken_frames_end_with_a_protocol_error() {
-    let node = Node::new();
-    for frame in [
-        &[0x82, 0x01, 0x00][..],
-        &[0xf2, 0x81, 0, 0, 0, 0, 0],
-        &[0x80, 0x81, 0, 0, 0, 0, 0],
-        &[0x09, 0x80, 0, 0, 0, 0],
-        &[0x88, 0x81, 0, 0, 0, 0, 0],
-        &[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed],
-    ] {
-        let mut stream = raw(&node).await;
-        stream.write_all(frame).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        // A reason may follow the code.
-        assert_eq!((answer[0], &answer[2..4]), (0x88, &[0x03, 0xea][..]), "{frame:x?}");
-        assert_eq!(answer.len(), 2 + usize::from(answer[1]), "{frame:x?}");
-    }
-}
-
 /// A stream after the opening handshake.
 async fn raw(node: &Node) -> Stream {
     let mut stream = node.connect("http/1.1").open_bi().await.unwrap();
@@ -275,6 +259,24 @@ async fn a_peer_that_answers_pings_stays() {
         assert_eq!(ping, [0x89, 0x00]);
         stream.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await.unwrap();
     }
+}
+
+/// A pong cannot come in the middle of a frame (RFC 6455, section 5.4), and a long frame may
+/// take a slow peer minutes: its bytes are a sign of life, too.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_long_over_a_frame_stays() {
+    let node = Node::new();
+    let mut stream = raw(&node).await;
+    stream.write_all(&[0x82, 0x8a, 0, 0, 0, 0]).await.unwrap();
+    for byte in b"helloworld" {
+        tokio::time::sleep(std::time::Duration::from_secs(25)).await;
+        stream.write_all(&[*byte]).await.unwrap();
+    }
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\x82\x0ahelloworld") {
+        answer.push(stream.read_u8().await.expect("given up"));
+    }
+    assert_eq!(answer.len(), 12 + 2 * 8, "eight pings in 250 seconds: {answer:x?}");
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, fs, io, os::unix::fs::MetadataExt as _};
 
-use super::files::{self, ACTIVE, Lines, Part};
+use super::{
+    entry::{self, Head},
+    files::{self, ACTIVE, Lines, Part},
+};
 use crate::home::{Home, HomeError};
 
 /// Reads the last entries of the log and then those that are added, over rotations.
@@ -51,6 +54,19 @@ impl Tail {
         Ok(tail)
     }
 
+    /// Begins behind the entry with this number, with the oldest there is if that is gone.
+    pub(crate) fn open_behind(home: &Home, seq: u64) -> Result<Self, HomeError> {
+        let mut tail = Self { home: home.clone(), files: VecDeque::new(), last: seq };
+        for part in files::snapshot(home)?.iter().rev() {
+            let at = |source| HomeError::File { path: home.path(&part.name), source };
+            tail.files.push_front(Reading::new(part, 0).map_err(at)?);
+            if files::first_entry(part).map_err(at)?.is_some_and(|first| first <= seq) {
+                break;
+            }
+        }
+        Ok(tail)
+    }
+
     /// The next entry's line without its newline, `None` if there is none yet.
     pub(crate) fn next_line(&mut self) -> Result<Option<Vec<u8>>, HomeError> {
         while let Some(front) = self.files.front_mut() {
@@ -75,6 +91,12 @@ impl Tail {
             }
         }
         Ok(None)
+    }
+
+    /// Like [`next_line`](Self::next_line), with the entry's place in the chain.
+    pub(crate) fn next_entry(&mut self) -> Result<Option<(Head, Vec<u8>)>, HomeError> {
+        let line = self.next_line()?;
+        Ok(line.map(|line| (Head { seq: self.last, hash: entry::hash(&line) }, line)))
     }
 
     /// Takes up the files that a rotation has begun since.

@@ -173,7 +173,7 @@ fn unread(error: io::Error) -> Result<bool, Failure> {
 
 /// Whether stdout is a pipe that nobody reads: with nothing to print, a write would not
 /// tell.
-fn reader_has_gone() -> bool {
+pub(super) fn reader_has_gone() -> bool {
     let stdout = io::stdout();
     let mut watched = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
     let ready = !stdout.is_terminal() && poll(&mut watched, PollTimeout::ZERO).is_ok();

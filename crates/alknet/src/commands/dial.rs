@@ -73,7 +73,7 @@ fn explained(error: io::Error) -> Failure {
 }
 
 /// Waits for a signal that asks the process to end.
-fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn told_to_end() -> io::Result<impl Future<Output = ()>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

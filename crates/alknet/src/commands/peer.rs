@@ -13,7 +13,11 @@ use crate::{
     home::Home,
     output,
     peer_key::PeerKey,
-    store::{Added, Authority, Peer, PeerChange, PeerError, Store, StoredAuthority},
+    roster::{
+        ChangeError, Record,
+        peers::{self, Removal},
+    },
+    store::{Added, Authority, By, Peer, PeerChange, PeerError, Store},
     words::parse_principal,
 };
 
@@ -124,15 +128,14 @@ async fn add(args: Add, home: &Home, store: &Store) -> Result<(), Failure> {
         .iter()
         .map(|key| authority(key, &args.principals))
         .collect::<Result<Vec<_>, _>>()?;
-    let before = store.peer(&args.name).await?.filter(|peer| peer.name == args.name);
-    let change =
-        PeerChange { keys: &keys, authorities: &authorities, scopes: args.scopes.as_ref() };
-    let Added { new, keys: new_keys, principals: new_principals } =
-        store.add_peer(&args.name, change).await.map_err(wrong_peer)?;
-    if let Some(peer) = store.peer(&args.name).await? {
-        let changes = additions(before.as_ref(), &peer, args.scopes.is_some());
-        audit::append_all(home, changes).map_err(unrecorded)?;
-    }
+    let change = PeerChange {
+        by: By::OWNER,
+        keys: &keys,
+        authorities: &authorities,
+        scopes: args.scopes.as_ref(),
+    };
+    let added = peers::add(store, &args.name, change, recorder(home)).await.map_err(failed)?;
+    let Added { new, keys: new_keys, principals: new_principals } = added;
     let name = &args.name;
     if args.json {
         output::json(&Report { name, new, new_keys, new_principals })?;
@@ -155,43 +158,6 @@ fn authority(key: &str, principals: &[String]) -> Result<Authority, Failure> {
     let principals = principals.to_vec();
     let key = PeerKey::authority_from_argument(key).map_err(|error| wrong_key(key, error))?;
     Ok(Authority { key, principals })
-}
-
-/// An entry of the audit log about a peer.
-fn event(event: &'static str, name: &str, peer: Option<&Peer>) -> AuditEvent {
-    AuditEvent {
-        event,
-        transport: Some("local"),
-        subject: peer.map(|peer| peer.id.clone()),
-        name: Some(name.into()),
-        ..AuditEvent::default()
-    }
-}
-
-/// What adding has changed: the peer itself, then each key.
-fn additions(before: Option<&Peer>, peer: &Peer, granted: bool) -> Vec<AuditEvent> {
-    let verb = if before.is_none() { "peer-added" } else { "peer-changed" };
-    let scopes = Some(peer.scopes.to_string());
-    let changed = AuditEvent { scopes, ..event(verb, &peer.name, Some(peer)) };
-    let had = |key: &str| {
-        before.is_some_and(|peer| peer.keys.iter().any(|known| known.fingerprint == key))
-    };
-    let keys = peer.keys.iter().filter(|key| !had(&key.fingerprint)).map(|key| AuditEvent {
-        key: Some(key.fingerprint.clone()),
-        ..event("key-added", &peer.name, Some(peer))
-    });
-    let trusted = |of: &StoredAuthority| {
-        let same = |known: &StoredAuthority| {
-            (&known.fingerprint, &known.principal) == (&of.fingerprint, &of.principal)
-        };
-        before.is_some_and(|peer| peer.authorities.iter().any(same))
-    };
-    let authorities = peer.authorities.iter().filter(|of| !trusted(of)).map(|of| AuditEvent {
-        key: Some(of.fingerprint.clone()),
-        reason: Some(format!("for the principal {:?}", of.principal)),
-        ..event("authority-added", &peer.name, Some(peer))
-    });
-    granted.then_some(changed).into_iter().chain(keys).chain(authorities).collect()
 }
 
 async fn list(args: &List, store: &Store) -> Result<(), Failure> {
@@ -224,34 +190,25 @@ fn rows(peer: &Peer) -> Vec<[String; 4]> {
 }
 
 async fn remove(args: Remove, home: &Home, store: &Store) -> Result<(), Failure> {
-    let (name, peer) = (&args.name, store.peer(&args.name).await?);
-    if args.keys.is_empty() && args.authorities.is_empty() {
-        store.remove_peer(name).await.map_err(wrong_peer)?;
-        let removed = event("peer-removed", name, peer.as_ref());
-        return audit::append_once(home, removed).map_err(unrecorded);
+    let keys: Vec<KeyFingerprint> =
+        args.keys.iter().map(|key| fingerprint(key)).collect::<Result<_, _>>()?;
+    let authorities = args.authorities.iter().map(|key| fingerprint(key));
+    let authorities: Vec<KeyFingerprint> = authorities.collect::<Result<_, _>>()?;
+    let removal = Removal { keys: &keys, authorities: &authorities, principals: &args.principals };
+    let removed = peers::remove(store, By::OWNER, &args.name, removal, recorder(home));
+    removed.await.map_err(failed)
+}
+
+/// Writes what was changed to the audit log of the folder.
+fn recorder(home: &Home) -> impl Record {
+    |events: Vec<AuditEvent>| audit::append_all(home, events)
+}
+
+fn failed(error: ChangeError<PeerError>) -> Failure {
+    match error {
+        ChangeError::Refused(error) => wrong_peer(error),
+        ChangeError::Unrecorded(error) => unrecorded(error),
     }
-    for key in &args.keys {
-        let fingerprint = fingerprint(key)?;
-        store.remove_key(name, &fingerprint).await.map_err(wrong_peer)?;
-        let key = Some(fingerprint.to_string());
-        let removed = AuditEvent { key, ..event("key-removed", name, peer.as_ref()) };
-        audit::append_once(home, removed).map_err(unrecorded)?;
-    }
-    let some = args.principals.iter().map(|principal| Some(principal.as_str()));
-    let principals: Vec<_> = some.chain(args.principals.is_empty().then_some(None)).collect();
-    for key in &args.authorities {
-        let authority = fingerprint(key)?;
-        for principal in &principals {
-            store.remove_authority(name, &authority, *principal).await.map_err(wrong_peer)?;
-            let removed = AuditEvent {
-                key: Some(authority.to_string()),
-                reason: principal.map(|principal| format!("for the principal {principal:?}")),
-                ..event("authority-removed", name, peer.as_ref())
-            };
-            audit::append_once(home, removed).map_err(unrecorded)?;
-        }
-    }
-    Ok(())
 }
 
 /// Of a key as it was added, or itself.
@@ -281,7 +238,10 @@ fn wrong_peer(error: PeerError) -> Failure {
         PeerError::TooManyKeys | PeerError::TooManyAuthorities => {
             "remove what is no longer used".into()
         }
-        PeerError::Store(_) | PeerError::NoSession => return error.into(),
+        PeerError::Store(_)
+        | PeerError::NoSession
+        | PeerError::Beyond(_)
+        | PeerError::GrantsMore => return error.into(),
     };
     Failure::from(error).hint(hint)
 }

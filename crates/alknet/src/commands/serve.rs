@@ -10,7 +10,8 @@ use alknet_core::BoxFuture;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::{flags::Flags, reload::Reloader};
+use self::flags::Flags;
+pub(crate) use self::reload::Reloader;
 use crate::{
     Services,
     config::Config,
@@ -19,7 +20,7 @@ use crate::{
     home::Home,
     links::Hosts,
     node::Node,
-    output,
+    operations, output,
 };
 
 /// Run a node
@@ -54,6 +55,7 @@ pub(crate) async fn run(args: Args, home: &Home, more: Services) -> Result<(), F
     hosts.publish(home)?;
     let control = control::Listener::bind(home, node.lock())?;
     let reloader = Arc::new(Reloader::new(home, flags, node.live().clone(), config));
+    operations::mount_config(node.operations(), &reloader)?;
     banner::print(&node, &hosts, cover, json).await?;
     let [terminate, interrupt] = &mut signals;
     tokio::select! {

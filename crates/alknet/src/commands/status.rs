@@ -1,11 +1,14 @@
 //! `alknet status`.
 
+mod remote;
+
 use std::{io, net::SocketAddr};
 
 use alknet_core::{SelfSigned, WebCertificateError};
 use alknet_vault::Purpose;
 use serde::Serialize;
 
+use super::dial::Reach;
 use crate::{
     config::Config,
     failure::Failure,
@@ -16,17 +19,25 @@ use crate::{
     vault::VaultError,
 };
 
-/// Show the node of this state folder
+/// Show the node of this state folder, or another one
 ///
-/// It is read from the folder, so that it also works for a node that does not answer. The
-/// exit code is 0 whether the node runs or not. Nobody is asked for a passphrase and no vault
-/// is made: where that would be needed the node's id is unknown.
+/// That of this folder is read from the folder, so that it also works for a node that does not
+/// answer. The exit code is 0 whether the node runs or not. Nobody is asked for a passphrase
+/// and no vault is made: where that would be needed the node's id is unknown.
+///
+/// Another node is asked by its operation node/status.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  alknet status\n  alknet status --json | jq .running")]
+#[command(
+    after_help = "Example:\n  alknet status\n  alknet status --json | jq .running\n  alknet status example.org"
+)]
 pub(crate) struct Args {
+    /// Another node: HOST[:PORT], a saved name, a node id, or a link to it
+    node: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    reach: Reach,
 }
 
 #[derive(Serialize)]
@@ -62,7 +73,10 @@ enum Certificate {
     Files { chain: String },
 }
 
-pub(crate) async fn run(args: &Args, home: &Home) -> Result<(), Failure> {
+pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
+    if let Some(node) = &args.node {
+        return remote::run(node, &args.reach, args.json, home).await;
+    }
     let status = status(home).await?;
     let printed = if args.json { output::json(&status) } else { show(&status) };
     Ok(printed?)

@@ -17,7 +17,8 @@ use crate::{
     keys::Keys,
     links::Hosts,
     output,
-    store::{NewToken, OWNER, Revoked, Store, Token, TokenError},
+    roster::{ChangeError, tokens},
+    store::{By, NewToken, OWNER, Revoked, Store, Token, TokenError},
 };
 
 /// Make, list and revoke bearer tokens
@@ -132,15 +133,19 @@ struct Created<'a> {
 
 async fn create(args: &Create, home: &Home, store: &Store) -> Result<(), Failure> {
     let new = NewToken {
+        by: By::OWNER,
         name: &args.name,
         peer: &args.peer,
         scopes: args.scopes.as_ref(),
         lifetime: args.expires.0,
     };
-    let (secret, about) = store.create_token(new).await.map_err(wrong_token)?;
-    let scopes = Some(about.scopes.to_string());
-    let created = AuditEvent { scopes, ..event("token-created", &about.id, Some(&about)) };
-    let recorded = audit::append_once(home, created);
+    let mut recorded = Ok(());
+    let record = |events: Vec<AuditEvent>| {
+        recorded = audit::append_all(home, events);
+        Ok(())
+    };
+    let created = tokens::create(store, new, record).await;
+    let (secret, about) = created.map_err(failed)?;
     // It is there and shown this once, whether it could be recorded or not.
     if args.json {
         output::json(&Created { token: secret.expose(), about: &about })?;
@@ -149,18 +154,6 @@ async fn create(args: &Create, home: &Home, store: &Store) -> Result<(), Failure
         output::note(format_args!("made token {}; it is shown this once", about.id))?;
     }
     recorded.map_err(unrecorded)
-}
-
-/// An entry of the audit log about a token.
-fn event(event: &'static str, id: &str, token: Option<&Token>) -> AuditEvent {
-    AuditEvent {
-        event,
-        transport: Some("local"),
-        subject: Some(id.into()),
-        name: token.map(|token| token.name.clone()),
-        identity: token.map(|token| token.peer.clone()),
-        ..AuditEvent::default()
-    }
 }
 
 async fn list(args: &List, store: &Store) -> Result<(), Failure> {
@@ -190,13 +183,18 @@ async fn list(args: &List, store: &Store) -> Result<(), Failure> {
 }
 
 async fn revoke(args: &Revoke, home: &Home, store: &Store) -> Result<(), Failure> {
-    let tokens = store.tokens().await?;
     for id in &args.ids {
-        store.revoke(id).await.map_err(wrong_token)?;
-        let revoked = event("token-revoked", id, tokens.iter().find(|token| token.id == *id));
-        audit::append_once(home, revoked).map_err(unrecorded)?;
+        let record = |events: Vec<AuditEvent>| audit::append_all(home, events);
+        tokens::revoke(store, By::OWNER, id, record).await.map_err(failed)?;
     }
     Ok(())
+}
+
+fn failed(error: ChangeError<TokenError>) -> Failure {
+    match error {
+        ChangeError::Refused(error) => wrong_token(error),
+        ChangeError::Unrecorded(error) => unrecorded(error),
+    }
 }
 
 fn wrong_token(error: TokenError) -> Failure {
@@ -204,7 +202,9 @@ fn wrong_token(error: TokenError) -> Failure {
         TokenError::UnknownPeer(_) => "see alknet peer list",
         TokenError::Unknown(_) => "see alknet token list",
         TokenError::Exceeds { .. } => "give the peer more, or the token less",
-        TokenError::Store(_) => return error.into(),
+        TokenError::Store(_) | TokenError::Beyond(_) | TokenError::GrantsMore => {
+            return error.into();
+        }
     };
     Failure::from(error).hint(hint)
 }

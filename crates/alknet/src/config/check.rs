@@ -47,6 +47,12 @@ fn of_files(config: &Config) -> Found {
     if let Some(path) = &config.identities {
         note("identities", People::open(path.to_path_buf()).map(drop).map_err(Wrong::from));
     }
+    for server in &config.import.mcp {
+        note("import.mcp", server.source().map(drop));
+    }
+    for api in &config.import.openapi {
+        note("import.openapi", api.source().map(drop));
+    }
     if config.limits.ban.is_zero() {
         note("limits.ban", Err(Wrong::Zero));
     }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use alknet_core::WebCertificateError;
+use alknet_http::mcp::import::ImportError;
 use alknet_ssh::RevokedKeysError;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
@@ -137,6 +138,24 @@ pub(crate) enum Wrong {
     /// The list of revoked keys cannot be used.
     #[error(transparent)]
     RevokedKeys(#[from] RevokedKeysError),
+    /// No address.
+    #[error("{text:?} is no address")]
+    Address {
+        /// What it is instead.
+        text: String,
+    },
+    /// A file should hold a token.
+    #[error("{path} holds no token")]
+    NotAToken {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A server cannot be imported.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// An HTTP API cannot be imported.
+    #[error(transparent)]
+    ImportedApi(#[from] alknet_http::api::import::ImportError),
     /// There is no home folder to look in.
     #[error(transparent)]
     NoFolder(#[from] etcetera::HomeDirError),

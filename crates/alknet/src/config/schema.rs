@@ -120,6 +120,22 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What holds in a node that started with `started` and last took over this: a key that
+    /// needs a restart is as it was then.
+    pub(crate) fn in_effect(&self, started: &Self) -> Result<Self, serde_json::Error> {
+        let schema = schema().to_value();
+        let (mut held, started) = (value(self)?, value(started)?);
+        for key in keys(&schema, "").iter().filter(|key| !key.is_live()) {
+            let pointer = format!("/{}", key.name.replace('.', "/"));
+            if let (Some(place), Some(was)) = (held.pointer_mut(&pointer), key.of(&started)) {
+                was.clone_into(place);
+            }
+        }
+        serde_json::from_value(held)
+    }
+}
+
 fn value(config: &Config) -> Result<Value, serde_json::Error> {
     serde_json::to_value(config)
 }

@@ -42,6 +42,19 @@ fn every_key_is_read() {
         [audit]
         keep = 2
         max_size = "512KiB"
+        [[import.mcp]]
+        namespace = "far"
+        url = "http://far.example/mcp"
+        token_file = "far.token"
+        plain_http = true
+        [[import.openapi]]
+        namespace = "pets"
+        document = "pets.json"
+        base_url = "http://pets.example/v1"
+        token_file = "pets.token"
+        plain_http = true
+        [api]
+        cors_origins = ["https://app.example"]
     "#;
     let config = parse(text).unwrap();
     let read = serde_json::to_value(&config).unwrap();
@@ -62,6 +75,19 @@ fn every_key_is_read() {
         },
         "ssh": { "access": "scope", "revoked_keys": "/home/krl" },
         "audit": { "keep": 2, "max_size": "512KiB" },
+        "import": { "mcp": [{
+            "namespace": "far",
+            "url": "http://far.example/mcp",
+            "token_file": "/home/far.token",
+            "plain_http": true,
+        }], "openapi": [{
+            "namespace": "pets",
+            "document": "/home/pets.json",
+            "base_url": "http://pets.example/v1",
+            "token_file": "/home/pets.token",
+            "plain_http": true,
+        }] },
+        "api": { "cors_origins": ["https://app.example"] },
     });
     assert_eq!(read, expected);
     // No key is left at its default, so that none is forgotten here.

@@ -141,6 +141,22 @@ impl Decoy {
         }
     }
 
+    /// Without the name and the password that its address may have.
+    pub(super) fn without_userinfo(self) -> Self {
+        use alknet_http::Decoy as Site;
+        let plain = |uri: Uri| {
+            let host = uri.authority()?.as_str().rsplit_once('@')?.1.to_owned();
+            let mut parts = uri.into_parts();
+            parts.authority = Some(host.parse().ok()?);
+            Uri::from_parts(parts).ok()
+        };
+        Self(match self.0 {
+            Site::Proxy(uri) => Site::Proxy(plain(uri.clone()).unwrap_or(uri)),
+            Site::Redirect(uri) => Site::Redirect(plain(uri.clone()).unwrap_or(uri)),
+            other => other,
+        })
+    }
+
     pub(super) fn settle(&mut self, root: &Path) {
         if let alknet_http::Decoy::Folder(folder) = &mut self.0 {
             *folder = root.join(&*folder);

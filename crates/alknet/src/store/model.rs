@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use alknet_core::{Identity, KeyFingerprint, Scopes, Secret};
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::StoreError;
+use super::{OWNER, StoreError};
 use crate::peer_key::PeerKey;
 
 /// How many keys one peer may have.
@@ -18,7 +19,7 @@ pub(super) const LINK_LIFETIME: Duration = Duration::from_secs(15 * 60);
 pub(super) const SESSION_LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A peer with its keys and authorities.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Peer {
     /// Stays when keys and name change.
     pub(crate) id: String,
@@ -26,6 +27,7 @@ pub(crate) struct Peer {
     pub(crate) name: String,
     /// What it may do.
     #[serde(serialize_with = "as_list")]
+    #[schemars(with = "Vec<String>")]
     pub(crate) scopes: Scopes,
     /// When it was added, in seconds since 1970.
     pub(crate) created_at: i64,
@@ -36,7 +38,7 @@ pub(crate) struct Peer {
 }
 
 /// One key of a peer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct StoredKey {
     /// `ed25519:<hex>`, `x509:<hex>` or `SHA256:<base64>`.
     pub(crate) fingerprint: String,
@@ -46,6 +48,7 @@ pub(crate) struct StoredKey {
     pub(crate) comment: String,
     /// What it may do, where that is less than what its peer may.
     #[serde(serialize_with = "as_list")]
+    #[schemars(with = "Vec<String>")]
     pub(crate) scopes: Scopes,
     /// The OpenSSH line, if it is such a key.
     pub(crate) openssh: Option<String>,
@@ -54,7 +57,7 @@ pub(crate) struct StoredKey {
 }
 
 /// An authority that a peer is trusted through, for one principal.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct StoredAuthority {
     /// Of its key, `SHA256:<base64>`.
     pub(crate) fingerprint: String,
@@ -64,6 +67,7 @@ pub(crate) struct StoredAuthority {
     pub(crate) comment: String,
     /// What its certificates are good for, where that is less than what its peer may.
     #[serde(serialize_with = "as_list")]
+    #[schemars(with = "Vec<String>")]
     pub(crate) scopes: Scopes,
     /// The OpenSSH line of its key.
     pub(crate) openssh: String,
@@ -84,9 +88,38 @@ pub(crate) struct Authority {
     pub(crate) principals: Vec<String>,
 }
 
+/// Who makes a change. Nobody gives to others what they may not do themselves, nor changes
+/// what belongs to somebody who may do more.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct By<'a> {
+    /// The id of their peer.
+    pub(crate) id: &'a str,
+    /// Their name.
+    pub(crate) name: &'a str,
+    /// What they may do; `None`: everything, as whoever has the state folder.
+    pub(crate) limit: Option<&'a Scopes>,
+}
+
+impl By<'_> {
+    /// Whoever has the state folder.
+    pub(crate) const OWNER: Self = Self { id: OWNER, name: OWNER, limit: None };
+
+    /// Whether they may do all of this themselves.
+    pub(crate) fn may_all(&self, scopes: &Scopes) -> bool {
+        self.limit.is_none_or(|limit| scopes.within(limit))
+    }
+}
+
+impl Default for By<'_> {
+    fn default() -> Self {
+        Self::OWNER
+    }
+}
+
 /// What is to be added to a peer, or what a new one is to have.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct PeerChange<'a> {
+    pub(crate) by: By<'a>,
     pub(crate) keys: &'a [PeerKey],
     pub(crate) authorities: &'a [Authority],
     /// Replaces what the peer may do. A new peer needs it.
@@ -141,6 +174,12 @@ pub(crate) enum PeerError {
     /// The peer is not trusted through it.
     #[error("the peer {0} has no such authority or principal")]
     UnknownAuthority(String),
+    /// Who asks may not change it.
+    #[error("the peer {0} may do more than who asks for the change")]
+    Beyond(String),
+    /// Who asks may not give that much.
+    #[error("nobody can give more than they may do themselves")]
+    GrantsMore,
     /// Only in a session, which ends, a key can be authorised by whom it is for.
     #[error("only a browser that is signed in can authorise a key")]
     NoSession,
@@ -164,6 +203,8 @@ impl From<sqlx::Error> for PeerError {
 /// A token that is to be made.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewToken<'a> {
+    /// Who makes it.
+    pub(crate) by: By<'a>,
     /// What the owner calls it.
     pub(crate) name: &'a str,
     /// The name of the peer that it stands for.
@@ -175,7 +216,7 @@ pub(crate) struct NewToken<'a> {
 }
 
 /// A token or a session, without its secret.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub(crate) struct Token {
     /// What it is revoked by.
     pub(crate) id: String,
@@ -187,6 +228,7 @@ pub(crate) struct Token {
     pub(crate) peer: String,
     /// What it may do, as far as its peer may.
     #[serde(serialize_with = "as_list")]
+    #[schemars(with = "Vec<String>")]
     pub(crate) scopes: Scopes,
     /// Seconds since 1970.
     pub(crate) created_at: i64,
@@ -200,7 +242,7 @@ pub(crate) struct Token {
 }
 
 /// When and by whom something was revoked.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Revoked {
     /// Seconds since 1970.
     pub(crate) at: i64,
@@ -241,6 +283,12 @@ pub(crate) enum TokenError {
         /// What it may do.
         scopes: Scopes,
     },
+    /// Who asks may not act for this peer.
+    #[error("the peer {0} may do more than who asks")]
+    Beyond(String),
+    /// Who asks may not give that much, or end what may do more.
+    #[error("nobody can give or end more than they may do themselves")]
+    GrantsMore,
     /// There is no such token.
     #[error("there is no token {0}")]
     Unknown(String),

@@ -20,7 +20,7 @@ use sqlx::{
 
 use self::revisions::Watcher;
 use super::{
-    Added, Answer, IdentityStore, NewToken, Peer, PeerChange, PeerError, Revocation, SignIn,
+    Added, Answer, By, IdentityStore, NewToken, Peer, PeerChange, PeerError, Revocation, SignIn,
     SignInRefusal, StoreError, Token, TokenError,
 };
 use crate::{home::Home, keys::KeyError, peer_key::PeerKey};
@@ -126,25 +126,27 @@ impl IdentityStore for Sqlite {
         Box::pin(self.add_session_key(identity, key))
     }
 
-    fn remove_peer<'a>(&'a self, name: &'a str) -> Answer<'a, (), PeerError> {
-        Box::pin(self.remove_peer(name))
+    fn remove_peer<'a>(&'a self, by: By<'a>, name: &'a str) -> Answer<'a, (), PeerError> {
+        Box::pin(self.remove_peer(by, name))
     }
 
     fn remove_key<'a>(
         &'a self,
+        by: By<'a>,
         name: &'a str,
         key: &'a KeyFingerprint,
     ) -> Answer<'a, (), PeerError> {
-        Box::pin(self.remove_key(name, key))
+        Box::pin(self.remove_key(by, name, key))
     }
 
     fn remove_authority<'a>(
         &'a self,
+        by: By<'a>,
         name: &'a str,
         authority: &'a KeyFingerprint,
         principal: Option<&'a str>,
     ) -> Answer<'a, (), PeerError> {
-        Box::pin(self.remove_authority(name, authority, principal))
+        Box::pin(self.remove_authority(by, name, authority, principal))
     }
 
     fn tokens(&self) -> Answer<'_, Vec<Token>> {
@@ -159,8 +161,8 @@ impl IdentityStore for Sqlite {
         Box::pin(self.create_token(new))
     }
 
-    fn revoke<'a>(&'a self, id: &'a str) -> Answer<'a, (), TokenError> {
-        Box::pin(self.revoke(id))
+    fn revoke<'a>(&'a self, by: By<'a>, id: &'a str) -> Answer<'a, (), TokenError> {
+        Box::pin(self.revoke(by, id))
     }
 
     fn revocation<'a>(&'a self, of: &'a str) -> Answer<'a, Option<Revocation>> {

@@ -40,7 +40,13 @@ impl Fixture {
 
     async fn token(&self, scopes: Option<&str>) -> (Secret, Token) {
         let scopes = scopes.map(granted);
-        let new = NewToken { name: "t", peer: "alice", scopes: scopes.as_ref(), lifetime: None };
+        let new = NewToken {
+            by: By::OWNER,
+            name: "t",
+            peer: "alice",
+            scopes: scopes.as_ref(),
+            lifetime: None,
+        };
         self.store.create_token(new).await.unwrap()
     }
 
@@ -94,11 +100,11 @@ async fn one_peer_has_many_keys_and_keeps_its_id() {
     let added = f.add("alice", &[node_key(1), node_key(2)], None).await.unwrap();
     assert_eq!(added, Added { new: false, keys: 2, principals: 0 });
     assert_eq!(by_key(&f.store, &node_key(1)).await.unwrap().id, first.id);
-    f.store.remove_key("alice", &key(KEY).fingerprint).await.unwrap();
+    f.store.remove_key(By::OWNER, "alice", &key(KEY).fingerprint).await.unwrap();
     assert_eq!(by_key(&f.store, &key(KEY)).await, None);
     assert_eq!(by_key(&f.store, &node_key(2)).await.unwrap().id, first.id);
     assert_eq!(f.store.peer(&first.id).await.unwrap().unwrap().keys.len(), 2);
-    f.store.remove_peer("alice").await.unwrap();
+    f.store.remove_peer(By::OWNER, "alice").await.unwrap();
     assert_eq!(by_key(&f.store, &node_key(2)).await, None);
 }
 
@@ -140,22 +146,22 @@ async fn whatever_can_end_a_session_is_another_version() {
     f.store.redeem_ticket(&ticket, &echo()).await.unwrap().unwrap();
     f.add("alice", &[node_key(1)], None).await.unwrap();
     assert!(!moved().await);
-    f.store.revoke(&about.id).await.unwrap();
+    f.store.revoke(By::OWNER, &about.id).await.unwrap();
     assert!(moved().await, "a token");
     f.store.signout(&session.session).await.unwrap();
     assert!(moved().await, "a session");
     f.store.signout(&session.session).await.unwrap();
     assert!(!moved().await);
-    f.store.remove_key("alice", &node_key(1).fingerprint).await.unwrap();
+    f.store.remove_key(By::OWNER, "alice", &node_key(1).fingerprint).await.unwrap();
     assert!(moved().await, "a key");
     let authority = key(KEY).fingerprint;
-    f.store.remove_authority("alice", &authority, Some("a")).await.unwrap();
+    f.store.remove_authority(By::OWNER, "alice", &authority, Some("a")).await.unwrap();
     assert!(moved().await, "a principal");
-    f.store.remove_authority("alice", &authority, None).await.unwrap();
+    f.store.remove_authority(By::OWNER, "alice", &authority, None).await.unwrap();
     assert!(moved().await, "an authority");
     f.add("alice", &[], Some("ssh:shell")).await.unwrap();
     assert!(moved().await, "scopes");
-    f.store.remove_peer("alice").await.unwrap();
+    f.store.remove_peer(By::OWNER, "alice").await.unwrap();
     assert!(moved().await, "a peer");
 }
 
@@ -164,15 +170,15 @@ async fn what_was_revoked_is_remembered_within_bounds() {
     let f = fixture().await;
     f.alice("ssh").await;
     let (_, about) = f.token(Some("ssh:shell")).await;
-    f.store.revoke(&about.id).await.unwrap();
+    f.store.revoke(By::OWNER, &about.id).await.unwrap();
     let gone = f.store.revocation(&about.id).await.unwrap().unwrap();
     assert_eq!((&*gone.kind, &*gone.peer, &*gone.revoked.by), ("token", "alice", OWNER));
     let ended = f.store.ended_tokens().await.unwrap();
     assert_eq!((&ended[0].id, ended[0].scopes.to_string()), (&about.id, "ssh:shell".into()));
     assert_eq!(ended[0].revoked.as_ref(), Some(&gone.revoked));
     let id = by_key(&f.store, &key(KEY)).await.unwrap().id;
-    f.store.remove_key("alice", &key(KEY).fingerprint).await.unwrap();
-    f.store.remove_peer("alice").await.unwrap();
+    f.store.remove_key(By::OWNER, "alice", &key(KEY).fingerprint).await.unwrap();
+    f.store.remove_peer(By::OWNER, "alice").await.unwrap();
     for of in [&*id, "alice"] {
         assert_eq!(f.store.revocation(of).await.unwrap().unwrap().kind, "peer");
     }
@@ -181,7 +187,7 @@ async fn what_was_revoked_is_remembered_within_bounds() {
     // What revokes nothing is counted, and makes nobody forget.
     f.age("UPDATE revision SET count = count + 20000").await;
     f.alice("ssh").await;
-    f.store.remove_peer("alice").await.unwrap();
+    f.store.remove_peer(By::OWNER, "alice").await.unwrap();
     assert!(f.store.revocation(&about.id).await.unwrap().is_some());
     f.age(
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000)
@@ -190,7 +196,7 @@ async fn what_was_revoked_is_remembered_within_bounds() {
     .await;
     f.age("UPDATE revision SET count = 40000").await;
     f.alice("ssh").await;
-    f.store.remove_peer("alice").await.unwrap();
+    f.store.remove_peer(By::OWNER, "alice").await.unwrap();
     assert_eq!(f.store.revocation(&about.id).await.unwrap(), None);
     assert!(f.store.revocation("alice").await.unwrap().is_some());
     assert!(f.store.revocation("k").await.unwrap().is_some());
@@ -201,7 +207,7 @@ async fn the_tokens_of_a_peer_that_goes_are_remembered() {
     let f = fixture().await;
     f.alice("ssh").await;
     let (_, about) = f.token(None).await;
-    f.store.remove_peer("alice").await.unwrap();
+    f.store.remove_peer(By::OWNER, "alice").await.unwrap();
     let ended = f.store.ended_tokens().await.unwrap();
     assert_eq!((&ended[0].id, &*ended[0].peer), (&about.id, "alice"));
     assert_eq!(f.store.revocation(&about.id).await.unwrap().unwrap().kind, "token");
@@ -235,17 +241,17 @@ async fn a_key_and_a_principal_have_one_holder() {
     let error = f.store.add_peer("bob", change).await.unwrap_err();
     let told = "the principal \"team\" of the authority SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE is the peer alice";
     assert_eq!(error.to_string(), told);
-    let gone = f.store.remove_authority("bob", &ca[0].key.fingerprint, None).await;
+    let gone = f.store.remove_authority(By::OWNER, "bob", &ca[0].key.fingerprint, None).await;
     assert!(matches!(gone, Err(PeerError::UnknownAuthority(_))), "{gone:?}");
 }
 
 #[tokio::test]
 async fn the_owner_stays_and_new_peers_need_scopes() {
     let f = fixture().await;
-    assert!(matches!(f.store.remove_peer(OWNER).await, Err(PeerError::Owner)));
+    assert!(matches!(f.store.remove_peer(By::OWNER, OWNER).await, Err(PeerError::Owner)));
     assert!(matches!(f.add(OWNER, &[], Some("ssh")).await, Err(PeerError::Owner)));
     assert!(matches!(f.add("new", &[], None).await, Err(PeerError::NoScopes(_))));
-    assert!(matches!(f.store.remove_peer("new").await, Err(PeerError::Unknown(_))));
+    assert!(matches!(f.store.remove_peer(By::OWNER, "new").await, Err(PeerError::Unknown(_))));
     f.add(OWNER, &[key(KEY)], None).await.unwrap();
     assert_eq!(by_key(&f.store, &key(KEY)).await.unwrap(), owner(&key(KEY)));
 }
@@ -301,7 +307,7 @@ async fn an_authorised_key_ends_with_its_session() {
         assert!(by_key(&f.store, &node_key(key)).await.unwrap().valid_until.is_some());
     }
     assert!(f.store.signout(&first.session).await.unwrap());
-    f.store.revoke(&id(&second)).await.unwrap();
+    f.store.revoke(By::OWNER, &id(&second)).await.unwrap();
     assert_eq!(by_key(&f.store, &node_key(1)).await, None);
     assert_eq!(by_key(&f.store, &node_key(2)).await, None);
     assert_eq!(listed().await, 1);
@@ -363,10 +369,10 @@ async fn a_token_admits_by_itself_and_by_its_derived_key() {
     assert_eq!(f.store.by_key(&derived).await.unwrap().unwrap(), holder);
     assert_eq!(holder.credential, Credential::Token(about.id.clone()));
     assert!(f.store.tokens().await.unwrap()[0].last_used_at.is_some());
-    f.store.revoke(&about.id).await.unwrap();
+    f.store.revoke(By::OWNER, &about.id).await.unwrap();
     assert_eq!(f.store.by_token(&token).await.unwrap(), None);
     assert_eq!(f.store.by_key(&derived).await.unwrap(), None);
-    assert!(matches!(f.store.revoke(&about.id).await, Err(TokenError::Unknown(_))));
+    assert!(matches!(f.store.revoke(By::OWNER, &about.id).await, Err(TokenError::Unknown(_))));
 }
 
 #[tokio::test]
@@ -379,7 +385,7 @@ async fn a_token_ends_when_it_expires_or_its_peer_goes() {
     assert!(f.store.tokens().await.unwrap().is_empty());
     let (token, _) = f.token(None).await;
     assert!(f.store.by_token(&token).await.unwrap().is_some());
-    f.store.remove_peer("alice").await.unwrap();
+    f.store.remove_peer(By::OWNER, "alice").await.unwrap();
     assert_eq!(f.store.by_token(&token).await.unwrap(), None);
 }
 
@@ -388,7 +394,8 @@ async fn a_token_cannot_exceed_its_peer() {
     let f = fixture().await;
     f.alice("ssh").await;
     let wanted = Scopes::all();
-    let new = NewToken { name: "t", peer: "alice", scopes: Some(&wanted), lifetime: None };
+    let new =
+        NewToken { by: By::OWNER, name: "t", peer: "alice", scopes: Some(&wanted), lifetime: None };
     assert!(matches!(f.store.create_token(new).await, Err(TokenError::Exceeds { .. })));
     let new = NewToken { peer: "nobody", ..new };
     assert!(matches!(f.store.create_token(new).await, Err(TokenError::UnknownPeer(_))));

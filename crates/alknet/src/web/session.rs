@@ -168,6 +168,12 @@ fn parse_key(body: &[u8]) -> Result<PeerKey, (StatusCode, String)> {
     Ok(key)
 }
 
+/// For the fuzz target.
+#[cfg(fuzzing)]
+pub(crate) fn any_key(body: &[u8]) {
+    drop(parse_key(body));
+}
+
 async fn authorise(
     web: &Web,
     auth: &AuthContext,

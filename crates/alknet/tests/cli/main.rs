@@ -4,6 +4,7 @@
 
 mod access;
 mod audit;
+mod call;
 mod commands;
 mod config;
 mod crash;

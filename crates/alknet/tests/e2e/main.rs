@@ -11,6 +11,7 @@
     reason = "helpers of tests"
 )]
 
+mod call;
 mod certificates;
 mod client;
 mod hostile;

@@ -16,7 +16,7 @@ use crate::{
 
 /// Reads the configuration again and lets the node follow it.
 #[derive(Debug)]
-pub(super) struct Reloader {
+pub(crate) struct Reloader {
     home: Home,
     flags: Flags,
     live: Live,
@@ -35,7 +35,7 @@ impl Reloader {
 
     /// Takes over what can be, one call after the other. On an error nothing has changed,
     /// nor if the future is dropped.
-    pub(super) async fn reload(&self) -> Result<Reloaded, Failure> {
+    pub(crate) async fn reload(&self) -> Result<Reloaded, Failure> {
         let mut applied = self.applied.lock().await;
         let new = Config::load_checked(&self.home).await?;
         let Difference { live, fixed } = new.difference(&self.started, &applied)?;
@@ -61,6 +61,14 @@ impl Reloader {
                 failure.message()
             ),
         }
+    }
+
+    /// What holds now, and the keys whose values in the file wait for a restart.
+    pub(crate) async fn in_effect(&self) -> Result<(Config, Vec<String>), Failure> {
+        let applied = self.applied.lock().await;
+        let Difference { fixed, .. } = applied.difference(&self.started, &applied)?;
+        let waiting = fixed.into_iter().filter(|key| !self.flags.hold(key)).collect();
+        Ok((self.flags.over(applied.in_effect(&self.started)?), waiting))
     }
 
     /// How long a shutdown waits for sessions.

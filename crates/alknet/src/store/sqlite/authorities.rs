@@ -7,12 +7,12 @@ use sqlx::SqliteConnection;
 
 use super::{
     Sqlite, Write,
-    peers::peer_id,
+    peers::changeable,
     revisions::{self, Ended},
     scopes,
 };
 use crate::store::{
-    Authority, OWNER, PeerError, StoreError,
+    Authority, By, PeerError, StoreError,
     model::{MAX_AUTHORITIES, StoredAuthority},
     now,
 };
@@ -64,12 +64,13 @@ impl Sqlite {
     /// Ends the trust of a peer in an authority: for one principal, or for all of its.
     pub(crate) async fn remove_authority(
         &self,
+        by: By<'_>,
         name: &str,
         authority: &KeyFingerprint,
         principal: Option<&str>,
     ) -> Result<(), PeerError> {
         let mut tx = self.write().await?;
-        let peer = peer_id(&mut tx, name).await?;
+        let peer = changeable(&mut tx, by, name).await?;
         let peer = peer.ok_or_else(|| PeerError::Unknown(name.into()))?;
         let gone: Vec<(String, String, String, i64)> = sqlx::query_as(
             "DELETE FROM peer_authorities
@@ -92,7 +93,7 @@ impl Sqlite {
                 peer: name,
                 scopes: &scopes,
                 created_at,
-                by: OWNER,
+                by: by.name,
             };
             revisions::remember(&mut tx, ended).await?;
         }

@@ -5,13 +5,13 @@ use alknet_core::{Credential, Identity, KeyFingerprint, Scopes};
 
 use super::{
     Sqlite, Write,
-    peers::peer_id,
+    peers::changeable,
     revisions::{self, Ended},
     scopes,
 };
 use crate::{
     peer_key::PeerKey,
-    store::{OWNER, PeerError, StoreError, model::MAX_KEYS, moment, now},
+    store::{By, PeerError, StoreError, model::MAX_KEYS, moment, now},
 };
 
 /// What a key is good for.
@@ -82,11 +82,12 @@ impl Sqlite {
     /// Removes one key of a peer.
     pub(crate) async fn remove_key(
         &self,
+        by: By<'_>,
         name: &str,
         key: &KeyFingerprint,
     ) -> Result<(), PeerError> {
         let mut tx = self.write().await?;
-        let peer = peer_id(&mut tx, name).await?;
+        let peer = changeable(&mut tx, by, name).await?;
         let peer = peer.ok_or_else(|| PeerError::Unknown(name.into()))?;
         let id = key.to_string();
         let gone: Option<(String, String, i64)> = sqlx::query_as(
@@ -106,7 +107,7 @@ impl Sqlite {
             peer: name,
             scopes: &scopes,
             created_at,
-            by: OWNER,
+            by: by.name,
         };
         revisions::remember(&mut tx, ended).await?;
         tx.commit().await?;

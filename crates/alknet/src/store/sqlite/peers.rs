@@ -11,7 +11,7 @@ use super::{
     scopes, tokens,
 };
 use crate::store::{
-    Added, OWNER, Peer, PeerChange, PeerError, StoreError,
+    Added, By, OWNER, Peer, PeerChange, PeerError, StoreError,
     model::{StoredAuthority, StoredKey},
     now,
 };
@@ -82,7 +82,10 @@ impl Sqlite {
         change: PeerChange<'_>,
     ) -> Result<Added, PeerError> {
         let mut tx = self.write().await?;
-        let (id, new) = match (peer_id(&mut tx, name).await?, change.scopes) {
+        if !change.scopes.is_none_or(|granted| change.by.may_all(granted)) {
+            return Err(PeerError::GrantsMore);
+        }
+        let (id, new) = match (changeable(&mut tx, change.by, name).await?, change.scopes) {
             (Some(id), None) => (id, false),
             (Some(id), Some(_)) if id == OWNER => return Err(PeerError::Owner),
             (Some(id), Some(granted)) => {
@@ -105,13 +108,13 @@ impl Sqlite {
     }
 
     /// Removes a peer with its keys, authorities and tokens.
-    pub(crate) async fn remove_peer(&self, name: &str) -> Result<(), PeerError> {
+    pub(crate) async fn remove_peer(&self, by: By<'_>, name: &str) -> Result<(), PeerError> {
         if name == OWNER {
             return Err(PeerError::Owner);
         }
         let mut tx = self.write().await?;
-        if let Some(id) = peer_id(&mut tx, name).await? {
-            tokens::end_all(&mut tx, &id).await?;
+        if let Some(id) = changeable(&mut tx, by, name).await? {
+            tokens::end_all(&mut tx, by, &id).await?;
         }
         let gone: Option<(String, String, i64)> =
             sqlx::query_as("DELETE FROM peers WHERE name = $1 RETURNING id, scopes, created_at")
@@ -126,7 +129,7 @@ impl Sqlite {
             peer: name,
             scopes: &scopes,
             created_at,
-            by: OWNER,
+            by: by.name,
         };
         revisions::remember(&mut tx, ended).await?;
         tx.commit().await?;
@@ -146,12 +149,21 @@ fn key((_, fingerprint, kind, comment, granted, openssh, created_at): KeyRow) ->
     StoredKey { fingerprint, kind, comment, scopes: scopes(&granted), openssh, created_at }
 }
 
-pub(super) async fn peer_id(tx: &mut Write, name: &str) -> Result<Option<String>, sqlx::Error> {
-    let row: Option<(String,)> = sqlx::query_as("SELECT id FROM peers WHERE name = $1")
-        .bind(name)
-        .fetch_optional(&mut **tx)
-        .await?;
-    Ok(row.map(|(id,)| id))
+/// The id of a peer, if there is one of this name, which has to be one that `by` may change.
+pub(super) async fn changeable(
+    tx: &mut Write,
+    by: By<'_>,
+    name: &str,
+) -> Result<Option<String>, PeerError> {
+    let row: Option<(String, String)> =
+        sqlx::query_as("SELECT id, scopes FROM peers WHERE name = $1")
+            .bind(name)
+            .fetch_optional(&mut **tx)
+            .await?;
+    match row {
+        Some((_, held)) if !by.may_all(&scopes(&held)) => Err(PeerError::Beyond(name.into())),
+        row => Ok(row.map(|(id, _)| id)),
+    }
 }
 
 pub(super) async fn insert_peer(

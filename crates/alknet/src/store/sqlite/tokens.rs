@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     keys,
-    store::{NewToken, OWNER, StoreError, Token, TokenError, after, fresh_token, moment, now},
+    store::{By, NewToken, StoreError, Token, TokenError, after, fresh_token, moment, now},
 };
 
 /// How exact the time of last use is, in seconds: a look-up seldom writes.
@@ -63,7 +63,15 @@ impl Sqlite {
                 .await?;
         let (peer, granted) = row.ok_or_else(|| TokenError::UnknownPeer(new.peer.into()))?;
         let granted = scopes(&granted);
-        let wanted = new.scopes.cloned().unwrap_or_else(Scopes::all);
+        // Of oneself one may make a token with less, whatever one's peer may do beyond.
+        if new.by.id != peer && !new.by.may_all(&granted) {
+            return Err(TokenError::Beyond(new.peer.into()));
+        }
+        let most = || new.by.limit.cloned().unwrap_or_else(Scopes::all);
+        let wanted = new.scopes.cloned().unwrap_or_else(most);
+        if !new.by.may_all(&wanted) {
+            return Err(TokenError::GrantsMore);
+        }
         if new.scopes.is_some() && !wanted.within(&granted) {
             return Err(TokenError::Exceeds { peer: new.peer.into(), scopes: granted });
         }
@@ -124,7 +132,7 @@ impl Sqlite {
     }
 
     /// Ends a token or a session at once.
-    pub(crate) async fn revoke(&self, id: &str) -> Result<(), TokenError> {
+    pub(crate) async fn revoke(&self, by: By<'_>, id: &str) -> Result<(), TokenError> {
         let mut tx = self.write().await?;
         let gone: Option<Gone> = sqlx::query_as(
             "DELETE FROM tokens WHERE id = $1 AND kind <> 'signin'
@@ -134,7 +142,15 @@ impl Sqlite {
         .fetch_optional(&mut *tx)
         .await?;
         let gone = gone.ok_or_else(|| TokenError::Unknown(id.into()))?;
-        remember(&mut tx, &gone, Some(OWNER)).await?;
+        let (limit,): (String,) = sqlx::query_as("SELECT scopes FROM peers WHERE id = $1")
+            .bind(&gone.3)
+            .fetch_one(&mut *tx)
+            .await?;
+        // Without a commit nothing is gone.
+        if !by.may_all(&scopes(&gone.4).common(&scopes(&limit))) {
+            return Err(TokenError::GrantsMore);
+        }
+        remember(&mut tx, &gone, Some(by.name)).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -247,7 +263,7 @@ pub(super) async fn remember(
 }
 
 /// Ends the tokens of a peer that is about to go.
-pub(super) async fn end_all(tx: &mut Write, peer: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn end_all(tx: &mut Write, by: By<'_>, peer: &str) -> Result<(), sqlx::Error> {
     let gone: Vec<Gone> = sqlx::query_as(
         "DELETE FROM tokens
          WHERE peer = $1 AND kind <> 'signin' AND (expires_at IS NULL OR expires_at > $2)
@@ -258,7 +274,7 @@ pub(super) async fn end_all(tx: &mut Write, peer: &str) -> Result<(), sqlx::Erro
     .fetch_all(&mut **tx)
     .await?;
     for token in &gone {
-        remember(tx, token, Some(OWNER)).await?;
+        remember(tx, token, Some(by.name)).await?;
     }
     Ok(())
 }

@@ -18,10 +18,13 @@ pub(crate) async fn database() -> Database {
 impl Database {
     async fn forget(&mut self, peer: &Peer, now: Option<&Person>) {
         let store = &self.fixture.store;
-        let Some(now) = now else { return store.remove_peer(&peer.name).await.unwrap() };
+        let Some(now) = now else { return store.remove_peer(By::OWNER, &peer.name).await.unwrap() };
         for held in &peer.keys {
             if !now.keys.iter().any(|key| key.1 == held.fingerprint) {
-                store.remove_key(now.name, &held.fingerprint.parse().unwrap()).await.unwrap();
+                store
+                    .remove_key(By::OWNER, now.name, &held.fingerprint.parse().unwrap())
+                    .await
+                    .unwrap();
             }
         }
         for held in &peer.authorities {
@@ -29,12 +32,12 @@ impl Database {
             if !now.authorities.iter().any(|of| same(&of)) {
                 let authority = held.fingerprint.parse().unwrap();
                 let principal = Some(held.principal.as_str());
-                store.remove_authority(now.name, &authority, principal).await.unwrap();
+                store.remove_authority(By::OWNER, now.name, &authority, principal).await.unwrap();
             }
         }
         for held in store.tokens().await.unwrap() {
             if held.peer == now.name && !now.tokens.iter().any(|token| token.name == held.name) {
-                store.revoke(&held.id).await.unwrap();
+                store.revoke(By::OWNER, &held.id).await.unwrap();
                 self.secrets.remove(&held.name);
             }
         }
@@ -48,7 +51,12 @@ impl Database {
             principals: vec![of.1.into()],
         };
         let authorities: Vec<_> = person.authorities.iter().map(authority).collect();
-        let change = PeerChange { keys: &keys, authorities: &authorities, scopes: Some(&scopes) };
+        let change = PeerChange {
+            by: By::OWNER,
+            keys: &keys,
+            authorities: &authorities,
+            scopes: Some(&scopes),
+        };
         self.fixture.store.add_peer(person.name, change).await.unwrap();
         for token in person.tokens {
             if self.secrets.contains_key(token.name) {
@@ -57,7 +65,7 @@ impl Database {
             let scopes = token.scopes.map(granted);
             let lifetime = token.ends.map(|ends| Duration::from_secs(ends.unsigned_abs()));
             let (name, peer) = (token.name, person.name);
-            let new = NewToken { name, peer, scopes: scopes.as_ref(), lifetime };
+            let new = NewToken { by: By::OWNER, name, peer, scopes: scopes.as_ref(), lifetime };
             let (secret, about) = self.fixture.store.create_token(new).await.unwrap();
             if token.ends.is_some_and(|ends| ends < 0) {
                 self.fixture.age("UPDATE tokens SET expires_at = created_at - 1").await;

@@ -1,0 +1,53 @@
+//! What HTTP serves beside the tunnels to services.
+
+use std::sync::Arc;
+
+use alknet_call::OperationRegistry;
+use alknet_http::{
+    api,
+    mcp::{self, Mcp},
+};
+use axum::Router;
+
+use crate::{
+    node::Settings,
+    web::{self, Web},
+};
+
+/// Makes the routes of a node, for the settings of the moment. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Routes {
+    pub(crate) web: Arc<Web>,
+    pub(crate) operations: OperationRegistry,
+    /// Has sessions, and so stays when the routes change.
+    pub(crate) mcp: Mcp,
+}
+
+/// The operations as an MCP server.
+pub(crate) fn mcp(operations: &OperationRegistry, settings: &Settings) -> Mcp {
+    Mcp::new(operations.clone(), mcp::Server::new(&settings.name, env!("CARGO_PKG_VERSION")))
+}
+
+impl Routes {
+    /// The routes open to all.
+    pub(crate) fn public(&self, settings: &Settings) -> Router {
+        let shows_itself = settings.shows_itself();
+        let router =
+            web::public(self.web.clone(), shows_itself).merge(api::preflights(&of_api(settings)));
+        if shows_itself { router.merge(self.mcp.challenge()) } else { router }
+    }
+
+    /// The routes for known callers.
+    pub(crate) fn private(&self, settings: &Settings) -> Router {
+        web::private(self.web.clone(), settings.shows_itself())
+            .merge(api::routes(self.operations.clone(), of_api(settings)))
+            .merge(self.mcp.routes())
+    }
+}
+
+fn of_api(settings: &Settings) -> api::Settings {
+    let mut api = api::Settings::default();
+    api.version = env!("CARGO_PKG_VERSION").to_owned();
+    api.cors_origins = settings.cors_origins();
+    api
+}
