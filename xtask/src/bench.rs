@@ -1,5 +1,7 @@
-//! SSH through this node beside SSH through a real sshd, in one run.
+//! SSH through this node beside SSH through a real sshd, in one run; and calls beside those of
+//! others.
 
+mod calls;
 mod report;
 mod servers;
 
@@ -10,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use self::{
     report::Samples,
@@ -35,8 +37,26 @@ struct Way {
     args: Vec<String>,
 }
 
-/// Measures and rewrites `docs/benchmarks.md`.
-pub(crate) fn run(root: &Path) -> Result<()> {
+/// The document.
+const REPORT: &str = "docs/benchmarks.md";
+
+/// Measures everything, or what is named, and rewrites that in the document.
+pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
+    let text = match args {
+        [] => shells(root)? + "\n" + &calls::section(root)?,
+        [name] if name == "call" => {
+            let document = fs::read_to_string(root.join(REPORT))?;
+            calls::replaced(&document, &calls::section(root)?)
+        }
+        _ => bail!("`cargo xtask bench` measures everything, `cargo xtask bench call` calls alone"),
+    };
+    files::write(&root.join(REPORT), text.as_bytes())?;
+    print!("{text}");
+    Ok(())
+}
+
+/// All but the calls.
+fn shells(root: &Path) -> Result<String> {
     tools::need(root, tools::BENCH)?;
     web::build(root)?;
     sh::cargo(root, ["build", "--release", "-p", "alknet"]).run()?;
@@ -52,11 +72,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let ways: Vec<Way> = WAYS.iter().map(|name| way(name, &dir, &keys, &sshd, &node)).collect();
     let samples = measure(&ways)?;
     let identities = sh::cargo(root, ["bench", "-p", "alknet", "--bench", "identities"]).read()?;
-    let text =
-        report::markdown(&samples, &report::machine(root)?) + &report::identities(&identities);
-    files::write(&root.join("docs/benchmarks.md"), text.as_bytes())?;
-    print!("{text}");
-    Ok(())
+    Ok(report::markdown(&samples, &report::machine(root)?) + &report::identities(&identities))
 }
 
 fn way(name: &'static str, dir: &Path, keys: &Keys, sshd: &Sshd, node: &Node) -> Way {

@@ -37,7 +37,8 @@ pub(crate) fn steps_of(root: &Path, steps: &mut Steps) {
 
 fn format(root: &Path) -> Result<()> {
     sh::cargo(root, ["fmt", "--all", "--check"]).run()?;
-    sh::cargo(root, ["fmt", "--manifest-path", "xtask/Cargo.toml", "--check"]).run()
+    sh::cargo(root, ["fmt", "--manifest-path", "xtask/Cargo.toml", "--check"]).run()?;
+    sh::cargo(root, ["fmt", "--manifest-path", "benches/call/Cargo.toml", "--check"]).run()
 }
 
 fn clippy(root: &Path, what: &[&str]) -> Result<()> {

@@ -28,6 +28,8 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
             .env("RUSTUP_TOOLCHAIN", "nightly")
             .args(["fuzz", "run", target, "--"])
             .args([format!("-max_total_time={seconds}"), format!("-max_len={MAX_LEN}")])
+            // No length of a peer is worth more than this at once.
+            .arg("-malloc_limit_mb=64")
             .run()
             .with_context(|| format!("the target {target} found something"))?;
     }

@@ -2,11 +2,13 @@
 
 mod bench;
 mod check;
+mod conformance;
 mod files;
 mod fuzz;
 mod prepare;
 mod sh;
 mod steps;
+mod suites;
 mod test;
 mod tidy;
 mod tools;
@@ -30,9 +32,10 @@ cargo xtask VERB [ARGS]
   check           formatting, clippy, tidy, documentation, licences
   tidy            the architecture, as a test
   e2e             the browser tests alone
+  conformance     the test suites of others alone, against a live node
   fuzz [SECONDS] [TARGETS]
                   run the fuzz targets, a minute each
-  bench           measure and rewrite docs/benchmarks.md
+  bench [call]    measure and rewrite docs/benchmarks.md, or its section on calls alone
   web             build the web client alone, into web/app/dist
   prepare         make .patched/, which every cargo command needs
   help            this text
@@ -56,7 +59,7 @@ fn dispatch(root: &Path, verb: &str, args: &[String]) -> Result<()> {
         print!("{HELP}");
         return Ok(());
     }
-    let takes_args = matches!(verb, "run" | "test" | "fuzz");
+    let takes_args = matches!(verb, "run" | "test" | "fuzz" | "bench");
     if !takes_args && !args.is_empty() {
         bail!("`cargo xtask {verb}` takes no arguments");
     }
@@ -69,8 +72,9 @@ fn dispatch(root: &Path, verb: &str, args: &[String]) -> Result<()> {
         "check" => check::all(root),
         "tidy" => tidy::report(root),
         "e2e" => test::browser(root),
+        "conformance" => conformance::run(root),
         "fuzz" => fuzz::run(root, args),
-        "bench" => bench::run(root),
+        "bench" => bench::run(root, args),
         "web" => web::build(root),
         _ => bail!("unknown verb {verb:?}; `cargo xtask help` lists them"),
     }

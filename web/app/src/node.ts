@@ -1,19 +1,9 @@
-import { fromHex, type Bytes } from "./bytes";
+import { parseNodeId, type NodeId } from "@alknet/client";
 import { Problem } from "./problem";
 
-/** A node's public key: "ed25519:" and 64 hexadecimal digits. */
-export type NodeId = `ed25519:${string}`;
+export { parseNodeId, type NodeId };
 
 const PIN = "alknet.node";
-
-export function parseNodeId(text: string): NodeId | undefined {
-  return /^ed25519:[0-9a-f]{64}$/.test(text) ? (text as NodeId) : undefined;
-}
-
-/** The 32 bytes of RFC 8032. */
-export function keyOf(node: NodeId): Bytes {
-  return fromHex(node.slice("ed25519:".length));
-}
 
 /** Enough for a person to recognise a node by, not enough to trust it. */
 export function shortId(node: NodeId): string {

@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test, vi } from "vitest";
-import type { Bytes } from "../bytes";
-import { streams } from "./websocket";
+import type { Bytes } from "../bytes.js";
+import { streams, type Socket } from "./websocket.js";
 
 /** What `streams` uses of a WebSocket, with the network's side in the test's hands. */
 class FakeSocket {
@@ -32,7 +32,7 @@ let pair: ReturnType<typeof streams>;
 
 beforeEach(() => {
   socket = new FakeSocket();
-  pair = streams(socket as unknown as WebSocket);
+  pair = streams(socket as unknown as Socket);
 });
 
 describe("reading", () => {
@@ -52,7 +52,7 @@ describe("reading", () => {
     expect((await pair.readable.getReader().read()).done).toBe(true);
 
     const other = new FakeSocket();
-    const { readable } = streams(other as unknown as WebSocket);
+    const { readable } = streams(other as unknown as Socket);
     other.onclose({ code: 1006 });
     await expect(readable.getReader().read()).rejects.toThrow("1006");
   });

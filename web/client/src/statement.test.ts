@@ -1,7 +1,7 @@
 import { beforeAll, describe, expect, test } from "vitest";
-import { concat, type Bytes } from "./bytes";
-import { parseNodeId, type NodeId } from "./node";
-import { verify } from "./statement";
+import { concat, type Bytes } from "./bytes.js";
+
+import { parseNodeId, verifyStatement, type NodeId } from "./statement.js";
 
 const HASH = "ab".repeat(32);
 const text = new TextEncoder();
@@ -33,36 +33,36 @@ describe("a statement", () => {
   test("gives the certificates the node has signed", async () => {
     const certificates = [{ sha256: HASH, not_after: 1_800_000_000 }];
     const statement = await signed({ node, certificates, issued_at: 0 });
-    const [certificate] = await verify(...statement, node);
+    const [certificate] = await verifyStatement(...statement, node);
     expect(Buffer.from(certificate!.sha256).toString("hex")).toBe(HASH);
     expect(certificate!.notAfter).toBe(1_800_000_000_000);
   });
 
   test("may list none", async () => {
     const statement = await signed({ node, certificates: [], issued_at: 0 });
-    expect(await verify(...statement, node)).toEqual([]);
+    expect(await verifyStatement(...statement, node)).toEqual([]);
   });
 
   test("of another key is refused", async () => {
     const other = parseNodeId(`ed25519:${"07".repeat(32)}`)!;
     const statement = await signed({ node: other, certificates: [] });
-    await expect(verify(...statement, other)).rejects.toThrow("not signed");
+    await expect(verifyStatement(...statement, other)).rejects.toThrow("not signed");
   });
 
   test("about another node is refused, though the signature is right", async () => {
     const statement = await signed({ node: `ed25519:${"07".repeat(32)}`, certificates: [] });
-    await expect(verify(...statement, node)).rejects.toThrow("not signed");
+    await expect(verifyStatement(...statement, node)).rejects.toThrow("not signed");
   });
 
   test("changed after signing is refused", async () => {
     const [, signature] = await signed({ node, certificates: [] });
     const [statement] = await signed({ node, certificates: [{ sha256: HASH, not_after: 1 }] });
-    await expect(verify(statement, signature, node)).rejects.toThrow("not signed");
+    await expect(verifyStatement(statement, signature, node)).rejects.toThrow("not signed");
   });
 
   test("signed for another purpose is refused", async () => {
     const statement = await signed({ node, certificates: [] }, "another purpose\n");
-    await expect(verify(...statement, node)).rejects.toThrow("not signed");
+    await expect(verifyStatement(...statement, node)).rejects.toThrow("not signed");
   });
 
   test.each([
@@ -72,10 +72,10 @@ describe("a statement", () => {
     ["no end", [{ sha256: HASH }]],
   ])("with %s is refused", async (_, certificates) => {
     const statement = await signed({ node, certificates });
-    await expect(verify(...statement, node)).rejects.toThrow("not signed");
+    await expect(verifyStatement(...statement, node)).rejects.toThrow("not signed");
   });
 
   test("that is no base64url is refused", async () => {
-    await expect(verify("+/=", "", node)).rejects.toThrow("not signed");
+    await expect(verifyStatement("+/=", "", node)).rejects.toThrow("not signed");
   });
 });

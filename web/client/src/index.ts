@@ -1,0 +1,59 @@
+import { Client, type ClientOptions } from "./client.js";
+import { dialSession, type DialOptions } from "./dial/dial.js";
+import type { AnyOperations, OperationTypes } from "./operations.js";
+
+export { CallError, type CallErrorOptions, type Code as ErrorCode } from "./call/error.js";
+export {
+  Item,
+  type HandlerContext,
+  type Operation,
+  type Operations,
+  type Stream,
+  type Unary,
+} from "./call/services.js";
+export {
+  Client,
+  RegistrationEvent,
+  StateEvent,
+  type CallOptions,
+  type ClientOptions,
+} from "./client.js";
+export type { Dialler, Reason, State } from "./connector.js";
+export {
+  dial,
+  DialError,
+  dialSession,
+  UnsupportedError,
+  type DialOptions,
+  type Via,
+} from "./dial/dial.js";
+export { SignedOutError } from "./dial/node.js";
+export { Code, type Carrier, type Duplex, type Line, type Session } from "./dial/session.js";
+export type { AnyOperations, CallName, OperationTypes, SubscriptionName } from "./operations.js";
+export {
+  keyOf,
+  parseNodeId,
+  StatementError,
+  verifyStatement,
+  type Certificate,
+  type NodeId,
+} from "./statement.js";
+export { Subscription, type SubscribeOptions } from "./subscription.js";
+export type { Bytes } from "./bytes.js";
+export type { Json, JsonObject } from "./json.js";
+
+/** The service that answers calls. */
+export const CALL = "alknet/call";
+
+/** How to reach a node, and what its client is made of. */
+export type ConnectOptions = Omit<DialOptions, "signal"> & ClientOptions;
+
+/**
+ * A client of a node, which connects in the background. `Ops` are its operations' types, as
+ * `alknet-types` writes them.
+ */
+export function connect<Ops extends OperationTypes<Ops> = AnyOperations>(
+  options: ConnectOptions = {},
+): Client<Ops> {
+  return new Client<Ops>((signal) => dialSession(CALL, { ...options, signal }), options);
+}
