@@ -82,7 +82,7 @@ impl Answer {
         let sent = match end {
             None | Some(End::Over) => Ok(()),
             Some(End::Completed) => self.last(FrameType::Completed, &nothing).await,
-            Some(End::Failed(error)) => self.last(FrameType::Error, &error).await,
+            Some(End::Failed(error)) => self.last(FrameType::Error, &error.sendable()).await,
             Some(End::Aborted) => self.last(FrameType::Aborted, &nothing).await,
         };
         if sent.is_err() {

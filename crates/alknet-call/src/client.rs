@@ -180,8 +180,15 @@ impl Client {
         I: Serialize + Sync + ?Sized,
         O: DeserializeOwned,
     {
-        match self.call(operation, input).await {
-            Err(error) if is_lost(&error) => self.call(operation, input).await,
+        let peer = self.peer().await?;
+        match peer.call(operation, input).await {
+            Err(error) if is_lost(&error) => {
+                // The state may still be that of the connection that was lost.
+                let mut state = self.state.clone();
+                let another = |state: &State| !matches!(state, State::Open(now) if now.is(&peer));
+                let _ = timeout(PATIENCE, state.wait_for(another)).await;
+                self.call(operation, input).await
+            }
             outcome => outcome,
         }
     }

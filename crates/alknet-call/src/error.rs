@@ -5,6 +5,8 @@ use std::{borrow::Cow, error::Error, fmt};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use crate::wire::MAX_FRAME;
+
 /// The longest code that is taken from a peer, in bytes.
 const MAX_CODE: usize = 64;
 /// The longest message that is taken from a peer, in bytes.
@@ -154,7 +156,14 @@ impl CallError {
         Self { details, ..self }
     }
 
-    /// The peer's failure, its texts cut to a bound.
+    /// As it fits into a frame.
+    pub(crate) fn sendable(self) -> Self {
+        let error = self.bounded();
+        let fits = serde_json::to_vec(&error).is_ok_and(|json| json.len() < MAX_FRAME / 2);
+        if fits { error } else { Self { details: Value::Null, ..error } }
+    }
+
+    /// The failure, its texts cut to a bound.
     pub(crate) fn bounded(mut self) -> Self {
         let end = shortened(&self.message, MAX_MESSAGE).len();
         self.message.truncate(end);

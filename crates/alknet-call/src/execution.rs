@@ -15,7 +15,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 use crate::{
-    CallError, Context, Item, Items, Kind,
+    CallError, Context, ErrorCode, Item, Items, Kind,
     items::{self, STALLED, Source},
     operation::{Operation, Output},
 };
@@ -102,10 +102,7 @@ impl Execution {
     /// Cancel safe.
     pub async fn stalled(&mut self) -> CallError {
         match &mut self.state {
-            State::Items(subscription) => {
-                (&mut subscription.stalled).await;
-                slow()
-            }
+            State::Items(subscription) => subscription.stalled().await,
             _ => future::pending().await,
         }
     }
@@ -139,6 +136,31 @@ impl Execution {
 }
 
 impl Subscription {
+    /// Waits until the operation has waited too long for its subscriber, or has ended, and the
+    /// subscriber has taken nothing for as long since. How it ended, if it failed, goes first.
+    async fn stalled(&mut self) -> CallError {
+        let Self { task, source, stalled, ended } = self;
+        let idle = async {
+            if ended.is_none()
+                && let Some(over) = task.join_next().await
+            {
+                *ended = Some(over.unwrap_or_else(|error| Err(CallError::internal(error))));
+                source.items.close();
+            }
+            // The deadline holds whether anything is taken or not.
+            if !matches!(ended, Some(Err(error)) if error.code == ErrorCode::Timeout) {
+                tokio::time::sleep(STALLED).await;
+            }
+        };
+        tokio::select! {
+            () = stalled => slow(),
+            () = idle => match ended.take() {
+                Some(Err(error)) => error,
+                _ => slow(),
+            },
+        }
+    }
+
     fn poll(&mut self, cx: &mut task::Context<'_>) -> Poll<Option<Result<Item, CallError>>> {
         if let Poll::Ready(Some(item)) = self.source.items.poll_recv(cx) {
             return Poll::Ready(Some(Ok(item)));

@@ -33,6 +33,11 @@ pub struct Item {
 }
 
 impl Item {
+    /// What it takes to hold it, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        self.output.get().len() + self.event.as_ref().map_or(0, String::len)
+    }
+
     pub(crate) fn of(output: Output) -> Self {
         Self { output, event: None, _room: None }
     }
@@ -131,18 +136,19 @@ impl<T: ?Sized> Items<T> {
 
     async fn put(&self, output: Output, event: Option<String>) -> Result<(), Gone> {
         let sink = self.sink.as_ref().ok_or(Gone)?;
-        let weight = u32::try_from(output.get().len()).unwrap_or(BYTES).min(BYTES);
+        let item = Item { event, ..Item::of(output) };
+        let weight = u32::try_from(item.size()).unwrap_or(BYTES).min(BYTES);
         // Mostly there is room, and no timer is needed.
         if let Ok(place) = sink.items.try_reserve()
             && let Ok(room) = sink.room.clone().try_acquire_many_owned(weight)
         {
-            place.send(Item { output, event, _room: Some(room) });
+            place.send(Item { _room: Some(room), ..item });
             return Ok(());
         }
         let placed = async {
             let room = sink.room.clone().acquire_many_owned(weight).await.map_err(|_| Gone)?;
             let place = sink.items.reserve().await.map_err(|_| Gone)?;
-            place.send(Item { output, event, _room: Some(room) });
+            place.send(Item { _room: Some(room), ..item });
             Ok(())
         };
         match timeout(STALLED, placed).await {

@@ -8,7 +8,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::Poll,
     time::{Duration, Instant},
@@ -31,6 +31,8 @@ use crate::{
 
 /// What the ids of the accepting side begin with.
 const ACCEPTED: char = '~';
+/// The longest event, in bytes.
+pub(crate) const MAX_EVENT: usize = 4096;
 /// What is read in one piece.
 const PIECE: usize = 64 * 1024;
 /// How long the stream's own task works on calls before it leaves them to others.
@@ -110,6 +112,14 @@ impl Line {
         &self.0.writer
     }
 
+    /// Sends a small frame without waiting. A peer that makes this side say much and reads
+    /// nothing loses the stream.
+    pub(crate) fn say(&self, frame: &[u8]) {
+        if !self.0.writer.send_small(frame) {
+            self.0.over.cancel();
+        }
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         self.0.over.is_cancelled()
     }
@@ -128,11 +138,14 @@ impl Line {
         let mut pending = self.pending();
         let Some(all) = pending.0.as_mut() else { return false };
         let Some(waiter) = all.get(id) else { return false };
+        let has_more = matches!(waiter, Waiter::Items { .. });
         if !waiter.pass(event)
             && let Some(waiter) = all.remove(id)
         {
             // Who waited for one output has it.
-            waiter.end(Some(CallError::unavailable("the peer sent more than was asked for")));
+            waiter.end(Some(CallError::unavailable("more items than this side can hold")));
+            // Of a subscription more is on its way: the peer has to be told.
+            return !has_more;
         }
         true
     }
@@ -166,6 +179,7 @@ impl Starting {
             incoming: Arc::default(),
             calls: JoinSet::new(),
             inline_until: Instant::now(),
+            forgotten: String::new(),
             receiving,
         };
         let stopped = sending.stopped();
@@ -214,6 +228,8 @@ struct Reading {
     incoming: Arc<Incoming>,
     calls: JoinSet<()>,
     inline_until: Instant,
+    /// What the peer was told last to stop.
+    forgotten: String,
     receiving: RecvStream,
 }
 
@@ -242,6 +258,11 @@ impl Reading {
     async fn read(&mut self) -> Result<(), Broken> {
         let mut buffer = BytesMut::with_capacity(PIECE);
         loop {
+            // Neither a peer that never pauses nor one that has lost the stream goes on alone.
+            tokio::task::coop::consume_budget().await;
+            if self.line.is_over() {
+                return Ok(());
+            }
             self.inline_until = Instant::now() + INLINE;
             while let Some(frame) = wire::split(&mut buffer)? {
                 self.take(&frame).await?;
@@ -296,16 +317,17 @@ impl Reading {
         }
         let request = match self.admit(envelope) {
             Ok(request) => request,
-            Err(error) => return refuse(&self.line.0.writer, &id, &error).await,
+            Err(error) => return self.refuse(&id, error),
         };
         let credit = request.window.map(|window| Arc::new(Credit::new(window)));
         let abort = CancellationToken::new();
         let entry = Entry { abort: abort.clone(), credit: credit.clone() };
         if !self.incoming.insert(&id, entry) {
             let error = CallError::invalid_input("the id is in use on this stream");
-            return refuse(&self.line.0.writer, &id, &error).await;
+            return self.refuse(&id, error);
         }
-        let place = Place { incoming: self.incoming.clone(), id };
+        let place =
+            Place { incoming: self.incoming.clone(), id, is_given_up: AtomicBool::new(false) };
         let writer = self.line.0.writer.clone();
         let answer = Answer {
             writer,
@@ -337,17 +359,28 @@ impl Reading {
         if self.calls.len() >= self.shared.limits.calls {
             return Err(CallError::unavailable("too many calls in progress on this stream"));
         }
-        wire::payload(envelope.payload)
+        let request: wire::Requested<'a> = wire::payload(envelope.payload)?;
+        if request.after.as_ref().is_some_and(|after| after.len() > MAX_EVENT) {
+            return Err(CallError::invalid_input("no event is as long as this"));
+        }
+        Ok(request)
     }
 
-    fn responded(&self, envelope: &EventEnvelope<'_>) {
+    /// Says no without waiting: two ends that wait to refuse each other would wait for ever.
+    fn refuse(&self, id: &str, error: CallError) {
+        self.say(FrameType::Error, id, &error.sendable());
+    }
+
+    fn responded(&mut self, envelope: &EventEnvelope<'_>) {
         let id = &*envelope.id;
         let event = wire::payload::<Responded<'_>>(envelope.payload).map(Event::of);
         let known = match event {
             Ok(event) => self.line.pass(id, event),
             Err(error) => self.line.take(id).map(|waiter| waiter.end(Some(error))).is_some(),
         };
-        if !known {
+        // Once in a row: what is on its way already needs no further word.
+        if !known && self.forgotten != id {
+            id.clone_into(&mut self.forgotten);
             self.say(FrameType::Aborted, id, &wire::Nothing {});
         }
     }
@@ -375,15 +408,8 @@ impl Reading {
 
     fn say(&self, kind: FrameType, id: &str, payload: &impl serde::Serialize) {
         if let Some(frame) = wire::encode(kind, id, payload) {
-            self.line.0.writer.send_small(&frame);
+            self.line.say(&frame);
         }
-    }
-}
-
-async fn refuse(writer: &Writer, id: &str, error: &CallError) {
-    if let Some(frame) = wire::encode(FrameType::Error, id, error) {
-        // Whoever asks on without reading is not read from.
-        let _ = writer.send(&frame).await;
     }
 }
 
@@ -427,6 +453,7 @@ impl Incoming {
 pub(crate) struct Place {
     incoming: Arc<Incoming>,
     id: String,
+    is_given_up: AtomicBool,
 }
 
 impl Place {
@@ -435,7 +462,10 @@ impl Place {
     }
 
     pub(crate) fn give_up(&self) {
-        self.incoming.entries().remove(&self.id);
+        // By then the id may be another call's.
+        if !self.is_given_up.swap(true, Ordering::Relaxed) {
+            self.incoming.entries().remove(&self.id);
+        }
     }
 }
 

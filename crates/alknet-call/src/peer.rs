@@ -204,7 +204,7 @@ impl Peer {
         let called = async {
             let (waiter, receiver) = Waiter::output();
             let line = self.main().await?;
-            let mut call = Pending::new(line, waiter)?;
+            let mut call = Pending::new(line, waiter, false)?;
             call.request(operation, input, &options, None).await?;
             let outcome = receiver.await;
             call.is_over = true;
@@ -232,8 +232,9 @@ impl Peer {
         let window = options.window.unwrap_or(WINDOW).max(1);
         let (waiter, incoming) = Waiter::items(usize::try_from(window).unwrap_or(usize::MAX));
         // A stream of its own, where there are several, holds nobody else up.
-        let line = if self.has_streams() { self.open().await? } else { self.main().await? };
-        let mut call = Pending::new(line, waiter)?;
+        let is_alone = self.has_streams();
+        let line = if is_alone { self.open().await? } else { self.main().await? };
+        let mut call = Pending::new(line, waiter, is_alone)?;
         call.request(operation, input, &options, Some(window)).await?;
         Ok(Subscription { call, incoming, window, taken: 0, event: None, item: PhantomData })
     }
@@ -315,6 +316,11 @@ impl Peer {
 
     fn served_map(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Arc<Operation>>> {
         self.0.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether both lead to the same connection.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The connection.
@@ -402,15 +408,17 @@ async fn accept(connection: &Connection, room: &Arc<tokio::sync::Semaphore>) -> 
 struct Pending {
     line: Line,
     id: String,
+    /// The stream is for this call alone, and ends with it.
+    is_alone: bool,
     /// Whether the request has been sent.
     is_sent: bool,
     is_over: bool,
 }
 
 impl Pending {
-    fn new(line: Line, waiter: Waiter) -> Result<Self, CallError> {
+    fn new(line: Line, waiter: Waiter, is_alone: bool) -> Result<Self, CallError> {
         let id = line.register(waiter)?;
-        Ok(Self { line, id, is_sent: false, is_over: false })
+        Ok(Self { line, id, is_alone, is_sent: false, is_over: false })
     }
 
     async fn request(
@@ -427,7 +435,7 @@ impl Pending {
         let long = || CallError::invalid_input("the input is longer than a frame may be");
         let frame = frame.ok_or_else(long)?;
         let sent = self.line.writer().send(&frame).await;
-        sent.map_err(|error| CallError::unavailable(error.to_string()))?;
+        sent.map_err(|_| lost())?;
         self.is_sent = true;
         Ok(())
     }
@@ -440,7 +448,10 @@ impl Drop for Pending {
             && !self.is_over
             && let Some(frame) = wire::encode(FrameType::Aborted, &self.id, &wire::Nothing {})
         {
-            self.line.writer().send_small(&frame);
+            self.line.say(&frame);
+        }
+        if self.is_alone {
+            self.line.writer().finish();
         }
     }
 }
@@ -485,7 +496,7 @@ impl<O> Subscription<O> {
     fn widen(&mut self) {
         let window = wire::Window { items: std::mem::take(&mut self.taken) };
         if let Some(frame) = wire::encode(FrameType::Window, &self.call.id, &window) {
-            self.call.line.writer().send_small(&frame);
+            self.call.line.say(&frame);
         }
     }
 }

@@ -61,9 +61,9 @@ impl Waiter {
                 false
             }
             Self::Items { items, held } => {
-                let size = event.output.get().len();
-                let too_much = held.fetch_add(size, Ordering::Relaxed) + size > BYTES;
                 let item = Item { event: event.event, ..Item::of(event.output) };
+                let size = item.size();
+                let too_much = held.fetch_add(size, Ordering::Relaxed) + size > BYTES;
                 // The last place is for the end.
                 !too_much && items.capacity() > 1 && items.try_send(Ok(item)).is_ok()
             }
@@ -99,6 +99,6 @@ pub(crate) struct Incoming {
 impl Incoming {
     /// To be called for every item that is taken.
     pub(crate) fn took(&self, item: &Item) {
-        self.held.fetch_sub(item.output.get().len(), Ordering::Relaxed);
+        self.held.fetch_sub(item.size(), Ordering::Relaxed);
     }
 }

@@ -14,6 +14,8 @@ use tokio::{io::AsyncWriteExt as _, sync::Semaphore, time::timeout};
 
 /// Bytes of frames that may wait to be sent.
 const BYTES: u32 = 1024 * 1024;
+/// Bytes of small frames that may wait beside them.
+const SMALL: usize = 1024 * 1024;
 /// The buffer that is kept.
 const KEPT: usize = 128 * 1024;
 /// How long a peer may take nothing at all.
@@ -37,6 +39,8 @@ struct Queued {
     frames: Vec<u8>,
     /// The permits that they hold.
     held: usize,
+    /// Bytes of them that hold none.
+    small: usize,
     /// Whether nothing more is put.
     is_finished: bool,
     /// Who waits for frames.
@@ -65,11 +69,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Queues a small frame, whether there is room or not. It goes behind all that is queued:
-    /// an abort must not overtake the request that it is about. There is at most one or two for every
-    /// frame that the peer or a local caller has got through.
-    pub(crate) fn send_small(&self, frame: &[u8]) {
-        self.put(|queued| queued.frames.extend_from_slice(frame));
+    /// Queues a small frame, whether there is room or not, behind all that is queued: an abort
+    /// must not overtake the request that it is about. False once far more of them wait than
+    /// a peer that reads would ever leave: the stream has to end.
+    #[must_use]
+    pub(crate) fn send_small(&self, frame: &[u8]) -> bool {
+        let mut fits = false;
+        self.put(|queued| {
+            fits = queued.small + frame.len() <= SMALL;
+            if fits {
+                queued.small += frame.len();
+                queued.frames.extend_from_slice(frame);
+            }
+        });
+        fits
     }
 
     /// Ends the direction behind what is queued.
@@ -100,6 +113,7 @@ impl Writer {
         let mut queued = self.queued();
         if !queued.frames.is_empty() {
             mem::swap(buffer, &mut queued.frames);
+            queued.small = 0;
             return Poll::Ready(Some(mem::take(&mut queued.held)));
         }
         if queued.is_finished {

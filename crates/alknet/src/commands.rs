@@ -15,6 +15,7 @@ mod status;
 mod token;
 mod vault;
 
+pub(crate) use call::plain;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};

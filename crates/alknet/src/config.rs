@@ -303,9 +303,15 @@ impl Config {
         parsed.finish().map_err(ConfigError::of(path))
     }
 
-    /// As others may see it: no password in it.
+    /// As others may see it: no password in it, and no key.
     pub(crate) fn without_secrets(mut self) -> Self {
         self.decoy = self.decoy.map(Decoy::without_userinfo);
+        let servers = self.import.mcp.iter_mut().map(|server| &mut server.url);
+        let documents = self.import.openapi.iter_mut().map(|described| &mut described.document);
+        // The query of an address is where keys of others are put.
+        for address in servers.chain(documents.filter(|document| document.contains("://"))) {
+            address.truncate(address.find('?').unwrap_or(address.len()));
+        }
         self
     }
 

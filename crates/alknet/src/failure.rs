@@ -101,7 +101,10 @@ impl Failure {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("error: {}\n", self.message());
+        // Some of it may be a peer's text: nothing in it moves the cursor.
+        let message = self.message();
+        let lines: Vec<String> = message.split('\n').map(crate::commands::plain).collect();
+        let mut text = format!("error: {}\n", lines.join("\n       "));
         for hint in &self.hints {
             let _ = writeln!(text, "hint: {hint}");
         }

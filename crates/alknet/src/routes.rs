@@ -32,9 +32,11 @@ impl Routes {
     /// The routes open to all.
     pub(crate) fn public(&self, settings: &Settings) -> Router {
         let shows_itself = settings.shows_itself();
-        let router =
-            web::public(self.web.clone(), shows_itself).merge(api::preflights(&of_api(settings)));
-        if shows_itself { router.merge(self.mcp.challenge()) } else { router }
+        let router = web::public(self.web.clone(), shows_itself);
+        if !shows_itself {
+            return router;
+        }
+        router.merge(api::preflights(&of_api(settings))).merge(self.mcp.challenge())
     }
 
     /// The routes for known callers.

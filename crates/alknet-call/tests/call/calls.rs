@@ -8,16 +8,18 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{Alive, Both, Counter, alice, auth, connect, with_operations};
+use crate::support::{Alive, Both, Counter, alice, auth, connect, connections, with_operations};
 use alknet_call::{
-    Access, CallError, CallOptions, Context, ErrorCode, Items, Kind, Nothing, Operation,
+    Access, CallError, CallLimits, CallOptions, Context, ErrorCode, Items, Kind, Nothing,
+    Operation, OperationRegistry, Peer,
 };
-use alknet_core::{Action, Scopes, TransportKind};
+use alknet_core::{Action, Audit, Scopes, TransportKind};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{io::AsyncWriteExt as _, sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
 
 const KINDS: [TransportKind; 2] = [TransportKind::Memory, TransportKind::Tls];
 
@@ -160,6 +162,54 @@ async fn an_abort_stops_what_the_call_has_called_in_turn() {
             ErrorCode::Unavailable
         );
     }
+}
+
+#[tokio::test]
+async fn any_number_of_subscriptions_one_after_the_other() {
+    for kind in KINDS {
+        let Both { near, .. } = connect(kind, [count()], []);
+        for to in [1, u64::MAX].repeat(100) {
+            let options = CallOptions::default().window(1);
+            let mut items = near.subscribe::<_, u64>("math/count", &to, options).await.unwrap();
+            assert_eq!(items.next().await, Some(Ok(0)));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_holds_for_who_takes_nothing() {
+    for kind in KINDS {
+        let three = Operation::subscription(
+            "math/three",
+            async |_: Context, Nothing {}, items: Items<u8>| {
+                for n in 0..3 {
+                    items.send(n).await?;
+                }
+                std::future::pending().await
+            },
+        );
+        let Both { near, .. } = connect(kind, [three.unwrap()], []);
+        let options = CallOptions::default().window(1).timeout(Duration::from_secs(1));
+        let begun = tokio::time::Instant::now();
+        let mut items = near.subscribe::<_, u8>("math/three", &Nothing {}, options).await.unwrap();
+        // One item is on its way, and no more is asked for before it is taken.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(items.next().await, Some(Ok(0)));
+        assert_eq!(items.next().await.unwrap().unwrap_err().code, ErrorCode::Timeout);
+        assert!(begun.elapsed() < Duration::from_secs(3));
+    }
+}
+
+#[tokio::test]
+async fn a_failure_too_long_for_a_frame_is_told_in_short() {
+    let long = Operation::query("fail/long", async |_: Context, Nothing {}| {
+        let details = json!("x".repeat(5 * 1024 * 1024));
+        Err::<(), _>(CallError::declared("LONG", "y".repeat(10_000)).with_details(details))
+    });
+    let long = long.unwrap().error("LONG", "always");
+    let Both { near, .. } = connect(TransportKind::Memory, [long], []);
+    let error = near.call::<_, ()>("fail/long", &Nothing {}).await.unwrap_err();
+    assert_eq!((error.code.as_str(), error.details), ("LONG", Value::Null));
 }
 
 #[tokio::test]
@@ -422,5 +472,34 @@ async fn a_drain_answers_what_was_asked_and_ends_subscriptions() {
         let code = near.connection().closed().await.code;
         // A pipe carries no code.
         assert!(kind == TransportKind::Tls || code == alknet_core::Code::SHUTTING_DOWN);
+    }
+}
+
+/// Answers that nobody asked for are each met with an abort, which this peer does not read.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_says_much_and_reads_nothing_loses_the_stream() {
+    let (near, far) = connections(TransportKind::Memory);
+    let registry = OperationRegistry::new(Audit::to_log(), []).unwrap();
+    let (_, driver) = Peer::new(
+        far,
+        registry,
+        auth(Some(alice(&["*"]))),
+        CallLimits::default(),
+        CancellationToken::new(),
+    );
+    let mut tasks = JoinSet::new();
+    tasks.spawn(driver.run());
+    let mut stream = near.open_bi().await.unwrap();
+    let flood: Vec<u8> = (0..1000)
+        .flat_map(|n| {
+            let json = json!({ "type": "call.responded", "id": format!("~{n}"), "payload": {} });
+            let json = json.to_string();
+            [&u32::try_from(json.len()).unwrap().to_be_bytes(), json.as_bytes()].concat()
+        })
+        .collect();
+    let mut written = 0;
+    while stream.write_all(&flood).await.is_ok() {
+        written += flood.len();
+        assert!(written < 64 * 1024 * 1024, "it takes all there is");
     }
 }

@@ -57,12 +57,17 @@ impl Api {
             return Ok(options);
         }
         let timeout = body::deadline(&parts.headers)?;
-        let asked = body::json(parts, body, self.settings.max_body).await?;
+        // Before the body is waited for: what is revoked meanwhile must not run any more.
+        let login = caller.login()?;
+        let asked = tokio::select! {
+            biased;
+            () = login.revoked() => return Err(Refusal::Conceal),
+            asked = body::json(parts, body, self.settings.max_body) => asked?,
+        };
         let asked = calls(asked)?;
         if asked.len() > CALLS {
             return Err(Problem::invalid(format!("a batch has {CALLS} calls at most")).into());
         }
-        let login = caller.login()?;
         let room = AtomicUsize::new(OUTPUT);
         let running = stream::iter(asked)
             .map(|asked| self.one_of(caller, asked, timeout, &room))

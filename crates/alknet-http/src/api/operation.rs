@@ -40,8 +40,14 @@ impl Api {
         if spec.resumable {
             call.after = last_event(&parts.headers)?;
         }
+        // Before the body is waited for: what is revoked meanwhile must not run any more.
+        let login = caller.login()?;
         call.input = match parts.method {
-            Method::POST => body::json(parts, body, self.settings.max_body).await?,
+            Method::POST => tokio::select! {
+                biased;
+                () = login.revoked() => return Err(Refusal::Conceal),
+                input = body::json(parts, body, self.settings.max_body) => input?,
+            },
             _ => parameters::input(spec.input.json(), parts.uri.query())?,
         };
         if parts.method == Method::HEAD && spec.kind == Kind::Subscription {
@@ -49,7 +55,6 @@ impl Api {
             fits(spec, &call.input).map_err(|error| Problem::failed(error, spec))?;
             return Ok(events::head());
         }
-        let login = caller.login()?;
         let execution = self.start(call, spec)?;
         if spec.kind == Kind::Subscription {
             return Ok(events::answer(execution, login, caller.shutdown()));

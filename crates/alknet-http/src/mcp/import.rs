@@ -181,7 +181,8 @@ impl Import {
             *pause = PAUSE.0;
             tokio::select! {
                 () = sleep(AGAIN) => (),
-                () = self.server.changed.notified() => (),
+                // A server that never rests is listed no more often than this.
+                () = async { self.server.changed.notified().await; sleep(PAUSE.0).await } => (),
                 () = ended(client) => return Away::Ended,
             }
         }

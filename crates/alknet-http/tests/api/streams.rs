@@ -8,9 +8,12 @@ use http::Request;
 use http_body_util::BodyExt as _;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    task::JoinSet,
+};
 
-use crate::harness::{Exchange, Node, TOKEN, by};
+use crate::harness::{Exchange, HOST, Node, TOKEN, by};
 
 /// Reads until the text is there.
 async fn until(exchange: &mut Exchange, text: &str) -> String {
@@ -142,6 +145,33 @@ async fn revocation_ends_what_runs() {
     let (answer, ()) = tokio::join!(query, revoke);
     assert!(answer.is_decoy(), "{answer:?}");
     assert!(stream.piece().await.unwrap().is_err());
+}
+
+/// Whoever is revoked while their body is on its way runs nothing with it.
+#[tokio::test]
+async fn revocation_ends_what_has_not_begun() {
+    let node = Node::new();
+    for (path, body) in [
+        ("/alknet/api/math/store", "1"),
+        ("/alknet/api/batch", r#"[{"operation":"math/store","input":1}]"#),
+    ] {
+        let mut stream = node.connect("http/1.1").open_bi().await.unwrap();
+        let (first, rest) = body.split_at(body.len() - 1);
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: {HOST}\r\nauthorization: Bearer {TOKEN}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{first}",
+            body.len()
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        while node.dispatcher.end_identity("id-alice") == 0 {
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(rest.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 404", "{path}");
+        assert_eq!(node.done.mutations.load(Ordering::SeqCst), 0, "{path}");
+    }
 }
 
 /// So that a shutdown need not wait for its deadline.

@@ -12,7 +12,7 @@ use alknet_call::{CallError, CallOptions, Item, Kind, Peer, Subscription};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
-pub(super) use self::layout::plain;
+pub(crate) use self::layout::plain;
 use self::layout::{Layout, laid_out};
 use super::{audit::reader_has_gone, dial::Reach};
 use crate::{
@@ -133,7 +133,8 @@ async fn list(args: &Args, home: &Home) -> Result<(), Failure> {
     });
     let list = list.await?;
     if args.json {
-        output::json(&list.operations)?;
+        let text = serde_json::value::to_raw_value(&list.operations)?;
+        output::line(laid_out(&text, Layout::Indented))?;
     } else {
         let cells = |it: &Listed| [&it.name, &it.kind, &it.description].map(|text| plain(text));
         let rows: Vec<_> = list.operations.iter().map(cells).collect();

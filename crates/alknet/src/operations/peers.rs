@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use alknet_call::{CallError, Context, Nothing, Operation};
-use alknet_core::{Credential, KeyFingerprint, Scopes};
+use alknet_core::{Credential, Identity, KeyFingerprint, ProviderError, Scopes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +87,7 @@ struct Add {
     /// What to call it.
     name: String,
     /// What it may do: services or parts of them, such as ssh or git:read:notes.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 256))]
     scopes: Vec<String>,
     /// Its keys: OpenSSH public keys, `ed25519:` or `x509:` and 64 hexadecimal digits, or
     /// certificates in PEM.
@@ -136,11 +136,31 @@ async fn put(
     let keys: Vec<PeerKey> = new_keys.iter().map(|text| key(text)).collect::<Result<_, _>>()?;
     let authorities: Vec<Authority> = trusted.iter().map(authority).collect::<Result<_, _>>()?;
     let limit = scopes(context.auth());
+    for key in &keys {
+        free(parts.identities.by_key(&key.fingerprint).await, &limit)?;
+    }
+    for authority in &authorities {
+        for principal in &authority.principals {
+            let one = std::slice::from_ref(principal);
+            free(parts.identities.by_authority(&authority.key.fingerprint, one).await, &limit)?;
+        }
+    }
     let by = by(context.auth(), &limit);
     let change = PeerChange { by, keys: &keys, authorities: &authorities, scopes: granted };
     let added = peers::add(&parts.store, name, change, recorder(context)).await;
     let added = added.map_err(failed)?;
     Ok(Changed { name: name.into(), new_keys: added.keys, new_principals: added.principals })
+}
+
+/// Whoever is known by it already, in the store or elsewhere, may do no more than the caller:
+/// the store is asked first, and so would take the key over.
+fn free(holder: Result<Option<Identity>, ProviderError>, limit: &Scopes) -> Result<(), CallError> {
+    match holder.map_err(CallError::internal)? {
+        Some(holder) if !holder.scopes.within(limit) => {
+            Err(CallError::declared(TAKEN, "the key or principal is somebody else's"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The text of a key. What is no key is never taken for the name of a file here.
@@ -174,7 +194,7 @@ struct Update {
     /// The peer's name.
     name: String,
     /// What it may do from now on; left out, that stays.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 256))]
     scopes: Option<Vec<String>>,
     /// Keys to add, as `peers/add` takes them.
     #[serde(default)]

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use alknet_call::{
     CallError, CallOptions, Context, ErrorCode, InvalidOperation, Kind, Nothing, Operation, Peer,
 };
-use alknet_core::{AuditEvent, Session};
+use alknet_core::{AuditEvent, Scopes, Session};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -209,7 +209,12 @@ fn failed(error: CallError) -> CallError {
 fn touched(parts: &Parts, context: &Context, id: u64) -> Result<Session, CallError> {
     let mut sessions = parts.dispatcher.sessions().into_iter();
     let session = sessions.find(|session| session.id == id).ok_or_else(|| gone(id))?;
-    if scopes(&session.auth).within(&scopes(context.auth())) {
+    // Who has logged in inside a session without an identity of its own is not known here.
+    let needed = match &session.auth.identity {
+        Some(identity) => identity.scopes.clone(),
+        None => Scopes::all(),
+    };
+    if needed.within(&scopes(context.auth())) {
         Ok(session)
     } else {
         Err(CallError::forbidden(format!("session {id} is of somebody who may do more")))

@@ -78,7 +78,7 @@ struct Create {
     #[serde(default = "unnamed")]
     name: String,
     /// What it may do; left out, what its peer may, as far as the caller may that.
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 256))]
     scopes: Option<Vec<String>>,
     /// How long it is good for, in seconds; left out, until it is revoked.
     #[schemars(range(min = 1))]

@@ -7,7 +7,7 @@ use alknet_core::{BoxFuture, Secret};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header, uri::PathAndQuery};
 use http_body_util::Full;
-use percent_encoding::utf8_percent_encode;
+use percent_encoding::{percent_decode_str, utf8_percent_encode};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
@@ -129,7 +129,12 @@ impl Template {
         }
         // A caller chooses what is below the path of the operation, not where that is.
         let steps = address.get(begin..).unwrap_or_default().split('/');
-        if steps.into_iter().any(|step| step == "." || step == "..") {
+        let climbs = |step: &str| {
+            // Servers in front may decode before they look for steps upwards.
+            let plain = percent_decode_str(step).decode_utf8_lossy();
+            plain.split(['/', '\\']).any(|step| step == "." || step == "..")
+        };
+        if steps.into_iter().any(climbs) {
             return Err(CallError::invalid_input("a parameter of the path cannot be . or .."));
         }
         let mut pairs = Vec::new();

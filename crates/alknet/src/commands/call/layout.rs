@@ -41,8 +41,11 @@ pub(super) fn laid_out(json: &RawValue, layout: Layout) -> String {
     out.text
 }
 
+/// How deep the indentation goes.
+const DEEPEST: usize = 64;
+
 /// Text of a node for a line of its own.
-pub(in crate::commands) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     text.chars().for_each(|c| push(&mut shown, c));
     shown
@@ -96,7 +99,7 @@ impl Writer {
 
     fn new_line(&mut self) {
         if self.layout == Layout::Indented {
-            let width = self.depth * STEP;
+            let width = self.depth.min(DEEPEST) * STEP;
             // Writing to a string does not fail.
             let _ = write!(self.text, "\n{:width$}", "");
         }
