@@ -147,6 +147,29 @@ async fn a_token_stays_within_who_made_it() {
 }
 
 #[tokio::test]
+async fn a_key_stays_within_who_added_it() {
+    let (rig, admin) = rig().await;
+    let added = json!({ "name": "reader", "add_keys": [KEY] });
+    rig.call(&admin, "peers/update", added).await.unwrap();
+    let wider = json!({ "name": "reader", "scopes": ["*"] });
+    rig.call(&with("*"), "peers/update", wider).await.unwrap();
+    let key = crate::peer_key::PeerKey::parse(KEY).unwrap().fingerprint;
+    let holder = rig.store.source().by_key(&key).await.unwrap().unwrap();
+    assert_eq!(holder.scopes.to_string(), "call,git");
+}
+
+/// The store is asked first, so a key there is taken from whoever has it elsewhere.
+#[tokio::test]
+async fn nobody_is_locked_out_by_their_own_key() {
+    let (rig, admin) = rig().await;
+    let root = json!({ "name": "root", "add_keys": [KEY] });
+    rig.call(&with("*"), "peers/update", root).await.unwrap();
+    let taken = json!({ "name": "new", "scopes": ["git"], "keys": [KEY] });
+    let error = rig.call(&admin, "peers/add", taken).await.unwrap_err();
+    assert_eq!(error.code.as_str(), "TAKEN", "{error}");
+}
+
+#[tokio::test]
 async fn who_came_with_a_token_stays_within_it() {
     let (rig, admin) = rig().await;
     let id = &admin.identity.as_ref().unwrap().id;

@@ -146,10 +146,11 @@ pub(super) async fn insert(
     tx: &mut Write,
     peer: &str,
     authority: &Authority,
+    most: &Scopes,
 ) -> Result<usize, PeerError> {
     let mut added = 0;
     for principal in &authority.principals {
-        added += usize::from(insert_principal(tx, peer, authority, principal).await?);
+        added += usize::from(insert_principal(tx, peer, authority, principal, most).await?);
     }
     Ok(added)
 }
@@ -159,6 +160,7 @@ async fn insert_principal(
     id: &str,
     authority: &Authority,
     principal: &str,
+    most: &Scopes,
 ) -> Result<bool, PeerError> {
     let fingerprint = authority.key.fingerprint;
     let holder: Option<(String, String)> = sqlx::query_as(
@@ -193,7 +195,7 @@ async fn insert_principal(
     .bind(fingerprint.to_string())
     .bind(principal)
     .bind(id)
-    .bind(Scopes::all().to_string())
+    .bind(most.to_string())
     .bind(authority.key.openssh.as_deref().unwrap_or_default())
     .bind(&authority.key.comment)
     .bind(now())

@@ -96,12 +96,14 @@ impl Sqlite {
             (None, None) => return Err(PeerError::NoScopes(name.into())),
         };
         let mut added = Added { new, keys: 0, principals: 0 };
-        let grant = Grant { scopes: &Scopes::all(), session: None };
+        // Not more than who adds it may do, also when the peer is given more later.
+        let most = change.by.limit.cloned().unwrap_or_else(Scopes::all);
+        let grant = Grant { scopes: &most, session: None };
         for key in change.keys {
             added.keys += usize::from(keys::insert(&mut tx, &id, key, &grant).await?);
         }
         for authority in change.authorities {
-            added.principals += authorities::insert(&mut tx, &id, authority).await?;
+            added.principals += authorities::insert(&mut tx, &id, authority, &most).await?;
         }
         tx.commit().await?;
         Ok(added)
