@@ -66,7 +66,9 @@ fn sigterm_drains_then_closes() {
     let status = node.wait(SOON);
     assert_eq!(status.code(), Some(0), "{}", node.log());
     assert!(told.elapsed() >= DRAIN, "the sessions were not given their time");
-    assert!(node.log().contains("closed at the deadline"), "{}", node.log());
+    eventually("the sessions in the log", || {
+        node.log().contains("closed at the deadline").then_some(())
+    });
     eventually("the end of the remote commands", || (!is_running(&mark)).then_some(()));
 
     let count = |name: &str| {
