@@ -19,6 +19,9 @@ use crate::{
 
 /// Streams that a node may open towards a client.
 const STREAMS: u32 = 256;
+/// Received on a connection and not yet read, in bytes: 32 streams whose readers have stalled,
+/// before the others have to wait for one of them.
+const RECEIVE_WINDOW: quinn::VarInt = quinn::VarInt::from_u32(64 << 20);
 /// How long the word of a failed verification may take to go out.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -99,10 +102,9 @@ impl Dial {
         let (config, presented) = client_config(&self.alpn, self.pin, self.key.as_deref())?;
         let crypto = QuicClientConfig::try_from(config).map_err(|_| IdentityError::Encoding)?;
         let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(endpoint::transport(
-            Limits::default().idle_timeout,
-            STREAMS,
-        )));
+        let mut transport = endpoint::transport(Limits::default().idle_timeout, STREAMS);
+        transport.receive_window(RECEIVE_WINDOW);
+        config.transport_config(Arc::new(transport));
         let unspecified: SocketAddr = match addr {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
             SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -128,7 +130,7 @@ impl Dial {
         let name = ServerName::try_from(bare)
             .map_err(|_| DialError::ServerName(self.server_name.clone()))?;
         let stream = TcpStream::connect(addr).await.map_err(DialError::Connect)?;
-        stream.set_nodelay(true).map_err(DialError::Connect)?;
+        let stream = tls::tcp(stream).map_err(DialError::Connect)?;
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
         let connected = connector.connect(name, stream).await;
         self.check_pin(&presented)?;

@@ -70,10 +70,8 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream, remote: SocketAddr) 
     shared.dispatch(connection, remote, alpn, key).await;
 }
 
-async fn handshake(shared: &Shared, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    // Interactive sessions send small pieces; waiting to fill a segment delays each key press.
-    stream.set_nodelay(true)?;
-    let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+async fn handshake(shared: &Shared, stream: TcpStream) -> io::Result<TlsStream<tls::Tcp>> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), tls::tcp(stream)?).await?;
     let config = shared.configs.choose(&start.client_hello()).clone();
     start.into_stream(config).await
 }

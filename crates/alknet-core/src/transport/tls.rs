@@ -16,14 +16,25 @@ use tokio_rustls::{client, server};
 
 use crate::{
     Code, RecvHalf, RecvStream, SendHalf, SendStream, SingleStream, Stream, TransportKind,
+    transport::ahead::ReadAhead,
 };
 
+/// What TLS runs over.
+pub(crate) type Tcp = ReadAhead<TcpStream>;
+
+/// Takes a TCP connection for TLS.
+pub(crate) fn tcp(stream: TcpStream) -> io::Result<Tcp> {
+    // Interactive sessions send small pieces; waiting to fill a segment delays each key press.
+    stream.set_nodelay(true)?;
+    Ok(ReadAhead::new(stream))
+}
+
 /// The side that accepted.
-pub(crate) fn accepted(stream: server::TlsStream<TcpStream>, remote: SocketAddr) -> SingleStream {
+pub(crate) fn accepted(stream: server::TlsStream<Tcp>, remote: SocketAddr) -> SingleStream {
     let (stream, exports) = shared(stream);
     SingleStream::accepted(TransportKind::Tls, stream)
         .with_exporter(Box::new(move |out, label, context| {
-            let export = |s: &server::TlsStream<TcpStream>| {
+            let export = |s: &server::TlsStream<Tcp>| {
                 s.get_ref().1.export_keying_material(out, label, Some(context)).is_ok()
             };
             with(&exports, export)
@@ -32,11 +43,11 @@ pub(crate) fn accepted(stream: server::TlsStream<TcpStream>, remote: SocketAddr)
 }
 
 /// The side that dialled.
-pub(crate) fn dialled(stream: client::TlsStream<TcpStream>, remote: SocketAddr) -> SingleStream {
+pub(crate) fn dialled(stream: client::TlsStream<Tcp>, remote: SocketAddr) -> SingleStream {
     let (stream, exports) = shared(stream);
     SingleStream::dialled(TransportKind::Tls, stream)
         .with_exporter(Box::new(move |out, label, context| {
-            let export = |s: &client::TlsStream<TcpStream>| {
+            let export = |s: &client::TlsStream<Tcp>| {
                 s.get_ref().1.export_keying_material(out, label, Some(context)).is_ok()
             };
             with(&exports, export)
