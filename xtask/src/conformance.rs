@@ -1,9 +1,11 @@
 //! The test suites of others against a live node: MCP's own conformance suite and its
-//! inspector, and Schemathesis on the REST projection.
+//! inspector, Schemathesis on the REST projection, OpenSSH's regression tests and ssh-audit.
 
 mod node;
+mod openssh;
 mod scenarios;
 mod schemathesis;
+mod ssh_audit;
 
 use std::{
     collections::BTreeSet,
@@ -18,13 +20,30 @@ use self::{
     node::Node,
     scenarios::{APPLIES, LEFT_OUT, Scenario},
 };
-use crate::{sh, suites, web};
+use crate::{sh, suites, tools, web};
 
 /// Never what runs programs or changes the node: the suites call with whatever comes to them.
 const SCOPES: &str = "call:test/*,call:json/*,call:node/status,call:services/*";
 
+/// Runs all suites, or the one that is named.
+pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
+    tools::need(root, tools::TEST)?;
+    match args {
+        [] => {
+            let calls = calls(root).context("calls");
+            let audit = ssh_audit::run(root).context("ssh-audit");
+            let openssh = openssh::run(root, &[]).context("OpenSSH's regression tests");
+            calls.and(audit).and(openssh)
+        }
+        [name] if name == "call" => calls(root),
+        [name] if name == "ssh-audit" => ssh_audit::run(root),
+        [name, tests @ ..] if name == "openssh" => openssh::run(root, tests),
+        [name, ..] => bail!("no suite {name:?}: there are call, ssh-audit and openssh"),
+    }
+}
+
 /// Builds the node with the operations that the suites call, and runs them all.
-pub(crate) fn run(root: &Path) -> Result<()> {
+fn calls(root: &Path) -> Result<()> {
     web::build(root)?;
     let suites = suites::Node::install(root)?;
     sh::cargo(root, ["build", "-p", "alknet", "--example", "mcp_fixtures"]).run()?;

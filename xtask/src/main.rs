@@ -5,6 +5,7 @@ mod check;
 mod conformance;
 mod files;
 mod fuzz;
+mod netpath;
 mod prepare;
 mod sh;
 mod steps;
@@ -32,10 +33,16 @@ cargo xtask VERB [ARGS]
   check           formatting, clippy, tidy, documentation, licences
   tidy            the architecture, as a test
   e2e             the browser tests alone
-  conformance     the test suites of others alone, against a live node
+  conformance [call|ssh-audit|openssh [TESTS]]
+                  the test suites of others alone, against a live node
   fuzz [SECONDS] [TARGETS]
                   run the fuzz targets, a minute each
-  bench [call]    measure and rewrite docs/benchmarks.md, or its section on calls alone
+  bench [ssh|call]
+                  measure and rewrite docs/benchmarks.md, or a section of it alone
+  bench ssh PART [ROUNDS [BINARY…]]
+                  print a part of it, with several binaries side by side
+  netpath [RTT in ms] [LOSS in %] [RATE in Mbit/s]
+                  two network namespaces with a bad path between them, until it is ended
   web             build the web client alone, into web/app/dist
   prepare         make .patched/, which every cargo command needs
   help            this text
@@ -59,7 +66,7 @@ fn dispatch(root: &Path, verb: &str, args: &[String]) -> Result<()> {
         print!("{HELP}");
         return Ok(());
     }
-    let takes_args = matches!(verb, "run" | "test" | "fuzz" | "bench");
+    let takes_args = matches!(verb, "run" | "test" | "conformance" | "fuzz" | "bench" | "netpath");
     if !takes_args && !args.is_empty() {
         bail!("`cargo xtask {verb}` takes no arguments");
     }
@@ -72,9 +79,10 @@ fn dispatch(root: &Path, verb: &str, args: &[String]) -> Result<()> {
         "check" => check::all(root),
         "tidy" => tidy::report(root),
         "e2e" => test::browser(root),
-        "conformance" => conformance::run(root),
+        "conformance" => conformance::run(root, args),
         "fuzz" => fuzz::run(root, args),
         "bench" => bench::run(root, args),
+        "netpath" => netpath::run(root, args),
         "web" => web::build(root),
         _ => bail!("unknown verb {verb:?}; `cargo xtask help` lists them"),
     }

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{check, conformance, sh, steps::Steps, tools, web};
+use crate::{check, conformance, sh, steps::Steps, suites, tools, web};
 
 /// Checks and tests, from nothing.
 pub(crate) fn everything(root: &Path) -> Result<()> {
     tools::need(root, tools::TEST)?;
+    suites::python(root)?;
     web::build(root)?;
     let mut steps = Steps::default();
     check::steps_of(root, &mut steps);
@@ -20,13 +21,14 @@ pub(crate) fn everything(root: &Path) -> Result<()> {
     steps.step("tests of the browser crate", || rust(root, &["-p", "alknet-wasm"]));
     steps.step("examples in the documentation", || sh::cargo(root, ["test", "--doc"]).run());
     steps.step("browser tests", || browser(root));
-    steps.step("test suites of others", || conformance::run(root));
+    steps.step("test suites of others", || conformance::run(root, &[]));
     steps.finish()
 }
 
 /// The Rust tests whose names contain one of the filters.
 pub(crate) fn filtered(root: &Path, filters: &[String]) -> Result<()> {
     tools::need(root, tools::TEST)?;
+    suites::python(root)?;
     web::build(root)?;
     rust(root, &filters.iter().map(String::as_str).collect::<Vec<_>>())
 }

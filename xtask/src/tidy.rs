@@ -13,11 +13,28 @@ const EDGES: &[(&str, &[&str])] = &[
     ("alknet-core", &[]),
     ("alknet-call", &["alknet-core"]),
     ("alknet-http", &["alknet-call", "alknet-core"]),
-    ("alknet-ssh", &["alknet-core"]),
+    ("alknet-host", &["alknet-core"]),
+    ("alknet-forward", &["alknet-core", "alknet-host"]),
+    ("alknet-sftp", &["alknet-core", "alknet-host"]),
+    ("alknet-shell", &["alknet-core", "alknet-host"]),
+    ("alknet-ssh", &["alknet-core", "alknet-host"]),
     ("alknet-wasm", &["alknet-core"]),
     ("alknet-testing", &["alknet-core"]),
     ("alknet-vault", &[]),
-    ("alknet", &["alknet-call", "alknet-core", "alknet-http", "alknet-ssh", "alknet-vault"]),
+    (
+        "alknet",
+        &[
+            "alknet-call",
+            "alknet-core",
+            "alknet-forward",
+            "alknet-host",
+            "alknet-http",
+            "alknet-sftp",
+            "alknet-shell",
+            "alknet-ssh",
+            "alknet-vault",
+        ],
+    ),
 ];
 
 /// What tests may use besides, in every crate.

@@ -38,10 +38,28 @@ pub(crate) const TEST: &[Tool] = &[
     tool("libnss_wrapper.so", "libnss-wrapper"),
     tool("openssl", "openssl"),
     tool("fail2ban-regex", "fail2ban"),
+    tool("socks.py", "python3-socks"),
+    tool("dns/message.py", "python3-dnspython"),
+    tool("openssh/regress/test-exec.sh", "openssh-tests"),
+    tool("telnet", "inetutils-telnet"),
+    tool("rsync", "rsync"),
+    tool("asciinema", "asciinema"),
+    tool("ip", "iproute2"),
+    tool("sshfs", "sshfs"),
+    tool("lftp", "lftp"),
+    tool("rclone", "rclone"),
 ];
 
 /// What the measurements compare with.
-pub(crate) const BENCH: &[Tool] = &[tool("ssh", "openssh-client"), tool("sshd", "openssh-server")];
+pub(crate) const BENCH: &[Tool] = &[
+    tool("ssh", "openssh-client"),
+    tool("sshd", "openssh-server"),
+    tool("ip", "iproute2"),
+    tool("script", "bsdutils"),
+];
+
+/// What a bad network is made with.
+pub(crate) const NETPATH: &[Tool] = &[tool("ip", "iproute2")];
 
 /// The oldest Node.js that the web client's tools run on.
 const NODE: (u32, u32) = (20, 19);
@@ -137,7 +155,9 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
     // Daemons and libraries live outside an ordinary user's search path.
     let multiarch = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
-    let extra = ["/usr/sbin", "/sbin", "/usr/lib", "/usr/lib64", &multiarch].map(PathBuf::from);
+    let modules = "/usr/lib/python3/dist-packages";
+    let extra = ["/usr/sbin", "/sbin", "/usr/lib", "/usr/lib64", &multiarch, modules];
+    let extra = extra.map(PathBuf::from);
     env::split_paths(&path).chain(extra).map(|dir| dir.join(program)).find(|file| file.is_file())
 }
 

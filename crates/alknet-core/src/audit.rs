@@ -39,6 +39,18 @@ pub struct AuditEvent {
     /// What the owner calls it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// The account of the machine that a session runs as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
+    /// The file that it is about, without the folder where those are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// How long that is, in bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Its BLAKE3 hash, in hexadecimal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blake3: Option<String>,
     /// What it may do from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<String>,
@@ -48,6 +60,12 @@ pub struct AuditEvent {
     /// How long the session lasted, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
+    /// How much was read from a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_read: Option<u64>,
+    /// How much was written to a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_written: Option<u64>,
 }
 
 impl AuditEvent {

@@ -9,8 +9,12 @@ use alknet_core::{
     Access, Alpn, Audit, AuthContext, Connection, Dispatcher, HandlerRegistry, Limits,
     NodeIdentity, SingleStream, Stream, TransportKind,
 };
+use alknet_host::{
+    Account, Accounts,
+    network::{Policy, Settings},
+};
 use alknet_ssh::{
-    Account, HostKey, RevokedKeys, SshAdapter, SshConfig, SshLimits, UserKey, known_hosts_line,
+    HostKey, KeyExchange, RevokedKeys, SshAdapter, SshConfig, SshLimits, UserKey, known_hosts_line,
 };
 use alknet_testing::identities::{Identities, identity};
 use tokio::net::TcpListener;
@@ -27,9 +31,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         host_key: HostKey::from_seed(&[2; 32], &node)?,
         identities: Arc::new(keys),
         audit: Audit::to_log(),
-        account: Account::current()?,
+        accounts: Accounts::own(Account::current()?),
         limits: SshLimits::default(),
+        key_exchange: KeyExchange::default(),
+        accept_env: Vec::new(),
         revoked_keys: RevokedKeys::default(),
+        recorder: None,
+        services: Vec::new(),
+        network: Policy::new(Settings::default()),
     });
     let mut registry = HandlerRegistry::new();
     registry.register(ssh, Access::Protocol)?;

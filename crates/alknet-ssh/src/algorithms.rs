@@ -8,12 +8,29 @@ use russh::{
     mac,
 };
 
+/// Which key exchanges are offered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeyExchange {
+    /// ML-KEM 768 with X25519 first, and X25519 alone for clients without it: OpenSSH has it
+    /// from 9.9 on.
+    #[default]
+    Compatible,
+    /// ML-KEM 768 with X25519 alone: what is recorded today is no use to a quantum computer
+    /// of tomorrow, and older clients cannot connect.
+    PostQuantum,
+}
+
 /// Post-quantum key exchange first, then X25519. Both strict (no packet may be slipped in
 /// before the first encrypted one).
-const KEX: &[kex::Name] = &[
+const COMPATIBLE: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
     kex::CURVE25519_PRE_RFC_8731,
+    kex::EXTENSION_SUPPORT_AS_SERVER,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+];
+const POST_QUANTUM: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
     kex::EXTENSION_SUPPORT_AS_SERVER,
     kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
 ];
@@ -45,9 +62,13 @@ pub(crate) const USER_KEYS: &[Algorithm] = &[
 pub(crate) const MIN_RSA_BITS: u32 = 2048;
 
 /// What is offered in the key exchange.
-pub(crate) fn preferred() -> Preferred {
+pub(crate) fn preferred(key_exchange: KeyExchange) -> Preferred {
+    let kex = match key_exchange {
+        KeyExchange::Compatible => COMPATIBLE,
+        KeyExchange::PostQuantum => POST_QUANTUM,
+    };
     Preferred {
-        kex: Cow::Borrowed(KEX),
+        kex: Cow::Borrowed(kex),
         key: Cow::Borrowed(USER_KEYS),
         host_key_certificates: Cow::Borrowed(&[]),
         cipher: Cow::Borrowed(CIPHERS),

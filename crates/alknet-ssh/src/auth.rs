@@ -7,21 +7,23 @@ use std::{
 };
 
 use alknet_core::{
-    Action, AuditEvent, AuthContext, AuthMethod, Credential, Identity, KeyFingerprint, Login,
-    ProviderError,
+    AuditEvent, AuthContext, AuthMethod, Credential, Identity, KeyFingerprint, Login, ProviderError,
 };
+use alknet_host::{Account, AccountRefusal, RecordError};
 use russh::keys::{Algorithm, Certificate, ssh_key::public::KeyData};
 use tokio::sync::SetOnce;
 
 use crate::{
     certificate::{self, CertificateError, Description, cut},
+    forward::ForwardRefusal,
     handler::Settings,
     revoked::{RevokedKeysError, Subject, Version},
     user_key::{UserKeyError, accepted, best_algorithm},
 };
 
-/// The service that a grant has to touch for a login.
-const SERVICE: &str = "ssh";
+/// A grant that touches one of these, or what a [`ChannelService`](crate::ChannelService) is
+/// called, is enough for a login.
+const SERVICES: [&str; 2] = ["ssh", "forward"];
 /// What a session that ended with its credential is recorded with.
 const OVER: &str = "the credential was revoked or has expired";
 
@@ -29,8 +31,8 @@ const OVER: &str = "the credential was revoked or has expired";
 /// is told only that it is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
-    #[error("login name {0:?} is not the node's account")]
-    WrongUser(String),
+    #[error(transparent)]
+    Account(#[from] AccountRefusal),
     #[error(transparent)]
     Kind(#[from] UserKeyError),
     #[error("unknown key")]
@@ -38,11 +40,17 @@ pub(crate) enum Refusal {
     #[error("outside the identity's scopes")]
     OutOfScope,
     #[error("outside the identity's scopes: {0}")]
-    NotAllowed(&'static str),
+    NotAllowed(String),
+    #[error("no subsystem {0:?} for this identity")]
+    Subsystem(String),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    #[error("the certificate does not permit a terminal ({})", certificate::PERMIT_PTY)]
-    NoTerminal,
+    #[error("the certificate is without {0}")]
+    NotPermitted(&'static str),
+    #[error(transparent)]
+    Forward(#[from] ForwardRefusal),
+    #[error(transparent)]
+    Unrecorded(#[from] RecordError),
     #[error("revoked")]
     RevokedKey,
     #[error("revoked (serial {0})")]
@@ -109,9 +117,18 @@ pub(crate) struct Authentication {
     tried: Mutex<Option<String>>,
 }
 
+/// Who a channel is for, as they are when it starts.
+#[derive(Debug, Clone)]
+pub(crate) struct Holder {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) account: Account,
+}
+
 /// Somebody who has logged in.
 struct User {
     login: Login,
+    /// The login name: which account it is for.
+    name: String,
     since: Instant,
     key: KeyData,
     certificate: Option<Certificate>,
@@ -171,6 +188,7 @@ impl Authentication {
         let event = self.event(AuditEvent::AUTHENTICATED, Some(presented));
         let user = User {
             login,
+            name: name.into(),
             since: Instant::now(),
             key: presented.key.clone(),
             certificate: presented.certificate.cloned(),
@@ -180,6 +198,7 @@ impl Authentication {
         let detail = presented.certificate.map(|it| granted(it, user.login.identity()));
         self.settings.audit.record(AuditEvent {
             identity: Some(user.login.identity().id.clone()),
+            account: Some(name.into()),
             reason: detail,
             ..event
         });
@@ -194,9 +213,7 @@ impl Authentication {
         presented: Presented<'_>,
         algorithm: &Algorithm,
     ) -> Result<Identity, Refusal> {
-        if name != self.settings.account.name {
-            return Err(Refusal::WrongUser(name.chars().take(32).collect()));
-        }
+        self.settings.accounts.serve(name)?;
         accepted(presented.key, algorithm)?;
         let identity = match presented.certificate {
             Some(certificate) => self.certified(certificate).await?,
@@ -205,7 +222,17 @@ impl Authentication {
                 self.settings.identities.by_key(&key).await?.ok_or(Refusal::UnknownKey)?
             }
         };
-        if identity.scopes.admit(SERVICE) { Ok(identity) } else { Err(Refusal::OutOfScope) }
+        if !self.admits(&identity) {
+            return Err(Refusal::OutOfScope);
+        }
+        self.settings.accounts.of(&identity, Some(name)).await?;
+        Ok(identity)
+    }
+
+    /// Whether there is anything that an identity may do here.
+    fn admits(&self, identity: &Identity) -> bool {
+        let more = self.settings.services.iter().map(|service| service.name());
+        SERVICES.into_iter().chain(more).any(|service| identity.scopes.admit(service))
     }
 
     /// Who a certificate stands for.
@@ -257,24 +284,35 @@ impl Authentication {
         verdict.map_err(|refusal| self.refused(Some(user.presented()), &refusal)).is_ok()
     }
 
-    /// Whether the user may do this now.
-    pub(crate) async fn allows(&self, action: &'static str) -> bool {
-        let Some(user) = self.user.get() else { return false };
-        let verdict = match self.current(&user.login).await {
-            Ok(now) if now.scopes.allow(Action::from(action)) => Ok(()),
-            Ok(_) => Err(Refusal::NotAllowed(action)),
-            Err(refusal) => Err(refusal),
-        };
-        verdict.map_err(|refusal| self.refused(Some(user.presented()), &refusal)).is_ok()
+    /// Who the user is now. A refusal is in the audit log.
+    pub(crate) async fn caller(&self) -> Option<Arc<Identity>> {
+        let user = self.user.get()?;
+        let verdict = self.current(&user.login).await;
+        verdict.map(Arc::new).map_err(|refusal| self.denied(&refusal)).ok()
     }
 
-    /// Whether the user may have a terminal.
-    pub(crate) fn allows_terminal(&self) -> bool {
+    /// Who the user is now, with the account of the login. A refusal is in the audit log.
+    pub(crate) async fn holder(&self) -> Option<Holder> {
+        let identity = self.caller().await?;
+        let name = &self.user.get()?.name;
+        let verdict = self.settings.accounts.of(&identity, Some(name)).await;
+        let account = verdict.map_err(|refusal| self.denied(&refusal.into())).ok()?;
+        Some(Holder { identity, account })
+    }
+
+    /// Puts what is refused to whoever has logged in into the audit log.
+    pub(crate) fn denied(&self, refusal: &Refusal) {
+        self.refused(self.user.get().map(User::presented), refusal);
+    }
+
+    /// Whether the certificate that the user has logged in with, if it was one, has an
+    /// extension.
+    pub(crate) fn permits(&self, extension: &'static str) -> bool {
         let Some(user) = self.user.get() else { return false };
-        let permitted = |it: &Certificate| certificate::permits(it, certificate::PERMIT_PTY);
+        let permitted = |it: &Certificate| certificate::permits(it, extension);
         let permitted = user.certificate.as_ref().is_none_or(permitted);
         if !permitted {
-            self.refused(Some(user.presented()), &Refusal::NoTerminal);
+            self.denied(&Refusal::NotPermitted(extension));
         }
         permitted
     }
@@ -297,7 +335,7 @@ impl Authentication {
                 Credential::Authority { .. } => CertificateError::NoTrustedPrincipal.into(),
                 _ => Refusal::UnknownKey,
             })?;
-        if now.scopes.admit(SERVICE) { Ok(now) } else { Err(Refusal::OutOfScope) }
+        if self.admits(&now) { Ok(now) } else { Err(Refusal::OutOfScope) }
     }
 
     /// Puts a refusal into the audit log.
@@ -313,7 +351,11 @@ impl Authentication {
         if let Some(certificate) = presented.and_then(|it| it.certificate) {
             reason = format!("{reason}; {}", Description(certificate));
         }
-        self.settings.audit.record(self.event(AuditEvent::REFUSED, presented).because(reason));
+        let mut event = self.event(AuditEvent::REFUSED, presented).because(reason);
+        if let Some(user) = self.user.get() {
+            event.identity = Some(user.login.identity().id.clone());
+        }
+        self.settings.audit.record(event);
     }
 
     /// Reports a transport that ends to the node: if somebody has tried to log in and did

@@ -25,6 +25,10 @@ const FORCE_COMMAND: &str = "force-command";
 const SOURCE_ADDRESS: &str = "source-address";
 /// The extension without which there is no terminal.
 pub(crate) const PERMIT_PTY: &str = "permit-pty";
+/// The extension without which nothing of the network is forwarded.
+pub(crate) const PERMIT_PORT_FORWARDING: &str = "permit-port-forwarding";
+/// The extension without which no agent is forwarded.
+pub(crate) const PERMIT_AGENT_FORWARDING: &str = "permit-agent-forwarding";
 
 /// Why a certificate does not count. For the audit log: the client is told only that it is
 /// refused.

@@ -2,46 +2,61 @@
 
 use std::collections::HashMap;
 
+use alknet_host::{Size, network::Target};
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, Pty, Sig,
     keys::Certificate,
     server::{
-        Auth, ChannelOpenHandle, Handle, Handler, Msg, PublicKeyOffer, Response, Session,
-        VerifiedPublicKey,
+        Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
     },
 };
 
 use crate::{
     auth::{Presented, Refusal},
-    session::{Program, Remote, Slot},
+    certificate::PERMIT_PTY,
+    forward::{Bound, Listening},
+    session::Slot,
     signal,
-    terminal::Size,
+    start::{Asked, Change, Started},
     transport::Link,
+    window::Windows,
 };
 
-/// What running anything takes.
-const SHELL: &str = "ssh:shell";
-
-/// The state of one client in the SSH session loop. Nothing here may wait for the client.
+/// The state of one client in the SSH session loop. Nothing here may wait for the client,
+/// nor for the machine's accounts.
 pub(crate) struct Client {
     link: Link,
     channels: HashMap<ChannelId, State>,
+    listening: Listening,
+    windows: Windows,
 }
 
-/// A channel before and after its one program has started.
+/// A channel before and after its one program or service was asked for.
 enum State {
-    Waiting(Box<Slot>),
-    Running(Remote),
+    Waiting {
+        slot: Box<Slot>,
+        /// Whether programs are to find the client's agent.
+        agent: bool,
+    },
+    Started(Started),
+}
+
+impl State {
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Started(started) if started.is_gone())
+    }
 }
 
 impl Client {
     pub(crate) fn new(link: Link) -> Self {
-        Self { link, channels: HashMap::new() }
+        let (channels, listening) = (HashMap::new(), Listening::default());
+        let windows = Windows::new(&link.settings.limits);
+        Self { link, channels, listening, windows }
     }
 
     /// Why no further channel may be opened, if so.
     async fn full(&mut self) -> Option<ChannelOpenFailure> {
-        self.channels.retain(|_, state| !matches!(state, State::Running(r) if r.is_gone()));
+        self.channels.retain(|_, state| !state.is_gone());
         if self.link.settings.draining.is_cancelled() || !self.link.authentication.holds().await {
             Some(ChannelOpenFailure::AdministrativelyProhibited)
         } else if self.channels.len() >= self.link.settings.limits.channels {
@@ -51,48 +66,46 @@ impl Client {
         }
     }
 
+    async fn connect(&self, channel: Channel<Msg>, target: Target, reply: ChannelOpenHandle) {
+        if self.link.settings.draining.is_cancelled() {
+            reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
+        } else {
+            self.link.connect(channel, target, reply).await;
+        }
+    }
+
     fn waiting(&mut self, id: ChannelId) -> Option<&mut Slot> {
         match self.channels.get_mut(&id)? {
-            State::Waiting(slot) => Some(slot),
-            State::Running(_) => None,
+            State::Waiting { slot, .. } => Some(slot),
+            State::Started(_) => None,
         }
     }
 
-    fn running(&self, id: ChannelId) -> Option<&Remote> {
-        match self.channels.get(&id)? {
-            State::Running(remote) => Some(remote),
-            State::Waiting(_) => None,
+    fn tell(&self, id: ChannelId, change: Change) {
+        if let Some(State::Started(started)) = self.channels.get(&id) {
+            started.tell(change);
         }
     }
 
-    /// Starts the channel's program, a shell where no command is asked for; whether it did.
-    async fn start(&mut self, id: ChannelId, asked: Option<&[u8]>, handle: Handle) -> bool {
-        let Some(State::Waiting(slot)) = self.channels.remove(&id) else {
-            return false;
-        };
-        let authentication = self.link.authentication.clone();
-        if !authentication.allows(SHELL).await {
-            return false;
-        }
-        let program = match (authentication.forced_command(), asked) {
-            (Some(command), asked) => Program::Forced { command, asked },
-            (None, Some(command)) => Program::Command(command),
-            (None, None) => Program::Shell,
-        };
-        match slot.start(program, handle, &self.link) {
-            Ok(remote) => {
-                self.channels.insert(id, State::Running(remote));
-                true
+    /// Starts what is asked for on a channel that waits; the client is answered then.
+    fn start(&mut self, id: ChannelId, asked: Asked, session: &mut Session) -> Answer {
+        match self.channels.remove(&id) {
+            Some(State::Waiting { slot, agent }) => {
+                let started = self.link.start(*slot, asked, agent, session.handle());
+                self.channels.insert(id, State::Started(started));
+                Ok(())
             }
-            Err(error) => {
-                tracing::warn!(%error, "a program could not be started");
-                false
+            other => {
+                self.channels.extend(other.map(|state| (id, state)));
+                session.channel_failure(id)
             }
         }
     }
 }
 
-fn answer(session: &mut Session, id: ChannelId, ok: bool) -> Result<(), russh::Error> {
+type Answer = Result<(), russh::Error>;
+
+fn answer(session: &mut Session, id: ChannelId, ok: bool) -> Answer {
     if ok { session.channel_success(id) } else { session.channel_failure(id) }
 }
 
@@ -168,10 +181,95 @@ impl Handler for Client {
             reply.reject(reason).await;
         } else {
             let slot = Box::new(Slot::new(channel));
-            self.channels.insert(slot.id(), State::Waiting(slot));
+            self.channels.insert(slot.id(), State::Waiting { slot, agent: false });
             reply.accept().await;
         }
         Ok(())
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
+        _originator: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        match u16::try_from(port) {
+            Ok(port) => self.connect(channel, Target::Tcp { host: host.into(), port }, reply).await,
+            Err(_) => reply.reject(ChannelOpenFailure::ConnectFailed).await,
+        }
+        Ok(())
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        channel: Channel<Msg>,
+        path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Self::Error> {
+        self.connect(channel, Target::Unix(path.into()), reply).await;
+        Ok(())
+    }
+
+    async fn tcpip_forward(
+        &mut self,
+        address: &str,
+        port: &mut u32,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let bound = self.listening.tcp(&self.link, address, *port, session.handle()).await;
+        *port = bound.unwrap_or(*port);
+        Ok(bound.is_some())
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        address: &str,
+        port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        Ok(self.listening.end(&Bound::Tcp(address.into(), port)).await)
+    }
+
+    async fn streamlocal_forward(
+        &mut self,
+        path: &str,
+        session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        Ok(self.listening.unix(&self.link, path, session.handle()).await)
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        Ok(self.listening.end(&Bound::Unix(path.into())).await)
+    }
+
+    async fn agent_request(
+        &mut self,
+        id: ChannelId,
+        _session: &mut Session,
+    ) -> Result<bool, Self::Error> {
+        let Some(State::Waiting { agent, .. }) = self.channels.get_mut(&id) else {
+            return Ok(false);
+        };
+        // The socket is made once a program starts.
+        *agent = self.link.may_forward_agent().await;
+        Ok(*agent)
+    }
+
+    fn adjust_window(&mut self, id: ChannelId, _current: u32) -> u32 {
+        let Self { windows, channels, link, .. } = self;
+        windows.of(id, |id| {
+            let session = channels.get(&id).is_some_and(|state| !state.is_gone());
+            session || link.forwards.opened.contains(id)
+        })
     }
 
     async fn channel_close(
@@ -179,8 +277,10 @@ impl Handler for Client {
         id: ChannelId,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some(State::Running(remote)) = self.channels.remove(&id) {
-            remote.hang_up();
+        match self.channels.remove(&id) {
+            Some(State::Started(started)) => started.hang_up(),
+            Some(State::Waiting { .. }) => {}
+            None => self.link.forwards.opened.close(id),
         }
         Ok(())
     }
@@ -192,7 +292,9 @@ impl Handler for Client {
         value: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let ok = self.waiting(id).is_some_and(|slot| slot.set_variable(name, value));
+        let settings = self.link.settings.clone();
+        let set = |slot: &mut Slot| slot.set_variable(name, value, &settings.accept_env);
+        let ok = self.waiting(id).is_some_and(set);
         answer(session, id, ok)
     }
 
@@ -208,7 +310,7 @@ impl Handler for Client {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let size = Size { columns, rows, width, height };
-        let ok = self.link.authentication.allows_terminal()
+        let ok = self.link.authentication.permits(PERMIT_PTY)
             && self.waiting(id).is_some_and(|slot| slot.open_terminal(term, size, modes));
         answer(session, id, ok)
     }
@@ -218,8 +320,7 @@ impl Handler for Client {
         id: ChannelId,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let ok = self.start(id, None, session.handle()).await;
-        answer(session, id, ok)
+        self.start(id, Asked::Shell, session)
     }
 
     async fn exec_request(
@@ -228,17 +329,16 @@ impl Handler for Client {
         command: &[u8],
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        let ok = self.start(id, Some(command), session.handle()).await;
-        answer(session, id, ok)
+        self.start(id, Asked::Command(command.to_vec()), session)
     }
 
     async fn subsystem_request(
         &mut self,
         id: ChannelId,
-        _name: &str,
+        name: &str,
         session: &mut Session,
     ) -> Result<(), Self::Error> {
-        session.channel_failure(id)
+        self.start(id, Asked::Subsystem(name.into()), session)
     }
 
     async fn x11_request(
@@ -262,9 +362,7 @@ impl Handler for Client {
         height: u32,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let Some(remote) = self.running(id) {
-            remote.resize(Size { columns, rows, width, height });
-        }
+        self.tell(id, Change::Resize(Size { columns, rows, width, height }));
         Ok(())
     }
 
@@ -274,8 +372,8 @@ impl Handler for Client {
         signal: Sig,
         _session: &mut Session,
     ) -> Result<(), Self::Error> {
-        if let (Some(remote), Some(signal)) = (self.running(id), signal::from_wire(&signal)) {
-            remote.signal(signal);
+        if let Some(signal) = signal::from_wire(&signal) {
+            self.tell(id, Change::Signal(signal));
         }
         Ok(())
     }

@@ -5,12 +5,13 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use alknet_core::{
     Alpn, Audit, AuthContext, Code, Connection, HandlerError, IdentityProvider, ProtocolHandler,
 };
+use alknet_host::{Accounts, Recorder, network::Policy};
 use russh::{MethodKind, MethodSet, SshId, server};
 use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use crate::{Account, HostKey, RevokedKeys, algorithms, transport};
+use crate::{ChannelService, HostKey, KeyExchange, RevokedKeys, algorithms, transport, window};
 
 /// Bounds of the SSH server, each with a default that suits a small node.
 #[derive(Debug, Clone)]
@@ -18,8 +19,12 @@ use crate::{Account, HostKey, RevokedKeys, algorithms, transport};
 pub struct SshLimits {
     /// SSH transports in progress on one connection: one per stream.
     pub transports: usize,
-    /// Open channels of one SSH transport.
+    /// Open channels of one SSH transport on which something runs or could be started.
     pub channels: usize,
+    /// Forwarded connections of one SSH transport, those to the client's agent included.
+    pub forwards: usize,
+    /// What one SSH transport has the node listen on.
+    pub listeners: usize,
     /// How long a login may take, from the first byte.
     pub login_timeout: Duration,
     /// How many keys a client may try.
@@ -36,6 +41,8 @@ impl Default for SshLimits {
         Self {
             transports: 64,
             channels: 64,
+            forwards: 128,
+            listeners: 32,
             login_timeout: Duration::from_secs(30),
             login_attempts: 6,
             hangup_grace: Duration::from_secs(5),
@@ -54,12 +61,24 @@ pub struct SshConfig {
     /// Where logins and refusals are recorded.
     pub audit: Audit,
     /// Who sessions run as.
-    pub account: Account,
+    pub accounts: Accounts,
     /// Bounds.
     pub limits: SshLimits,
+    /// Which key exchanges are offered.
+    pub key_exchange: KeyExchange,
+    /// The variables that clients may set for what they run, besides those of the language
+    /// and of the terminal's colours; a `*` at the end stands for any ending. Some change
+    /// what a program loads or runs.
+    pub accept_env: Vec<String>,
     /// What is taken out of use, whoever it belongs to. A clone can be given another file
     /// later.
     pub revoked_keys: RevokedKeys,
+    /// What subsystems and commands are offered to before they run as programs.
+    pub services: Vec<Arc<dyn ChannelService>>,
+    /// What clients may have of the network.
+    pub network: Policy,
+    /// What records sessions with a terminal, if anything does.
+    pub recorder: Option<Arc<dyn Recorder>>,
 }
 
 /// The handler of `alknet/ssh`: every stream that the peer opens is one independent SSH
@@ -75,9 +94,13 @@ pub(crate) struct Settings {
     pub(crate) russh: Arc<server::Config>,
     pub(crate) identities: Arc<dyn IdentityProvider>,
     pub(crate) audit: Audit,
-    pub(crate) account: Account,
+    pub(crate) accounts: Accounts,
     pub(crate) limits: SshLimits,
     pub(crate) revoked_keys: RevokedKeys,
+    pub(crate) accept_env: Vec<String>,
+    pub(crate) services: Vec<Arc<dyn ChannelService>>,
+    pub(crate) network: Policy,
+    pub(crate) recorder: Option<Arc<dyn Recorder>>,
     pub(crate) draining: CancellationToken,
 }
 
@@ -88,19 +111,21 @@ impl SshAdapter {
             russh: Arc::new(russh_config(&config)),
             identities: config.identities,
             audit: config.audit,
-            account: config.account,
+            accounts: config.accounts,
             limits: config.limits,
             revoked_keys: config.revoked_keys,
+            accept_env: config.accept_env,
+            services: config.services,
+            network: config.network,
+            recorder: config.recorder,
             draining: CancellationToken::new(),
         };
         Self { settings: Arc::new(settings) }
     }
 }
 
-/// Bytes that a client may send on a channel ahead of its consumer.
-const WINDOW: u32 = 2 * 1024 * 1024;
 /// The largest channel packet, as OpenSSH has it.
-const PACKET: u32 = 32 * 1024;
+pub(crate) const PACKET: u32 = 32 * 1024;
 
 fn russh_config(config: &SshConfig) -> server::Config {
     let mut methods = MethodSet::empty();
@@ -114,9 +139,9 @@ fn russh_config(config: &SshConfig) -> server::Config {
         auth_rejection_time_initial: None,
         keys: vec![config.host_key.key().clone()],
         certificates: vec![config.host_key.certificate().clone()],
-        preferred: algorithms::preferred(),
+        preferred: algorithms::preferred(config.key_exchange),
         max_auth_attempts: config.limits.login_attempts,
-        window_size: WINDOW,
+        window_size: window::INITIAL,
         maximum_packet_size: PACKET,
         inactivity_timeout: None,
         keepalive_interval: Some(config.limits.keepalive),

@@ -3,6 +3,7 @@
 //! ```no_run
 //! # use std::{error::Error, sync::Arc};
 //! # use alknet_core::*;
+//! # use alknet_host::{Account, Accounts, network};
 //! # use alknet_ssh::*;
 //! # async fn serve(
 //! #     node: NodeIdentity, seed: [u8; 32], people: Arc<dyn IdentityProvider>, web: WebCertificates,
@@ -11,9 +12,14 @@
 //!     host_key: HostKey::from_seed(&seed, &node)?,
 //!     identities: people.clone(),
 //!     audit: Audit::to_log(),
-//!     account: Account::current()?,
+//!     accounts: Accounts::own(Account::current()?),
 //!     limits: SshLimits::default(),
+//!     key_exchange: KeyExchange::default(),
+//!     accept_env: Vec::new(),
 //!     revoked_keys: RevokedKeys::default(),
+//!     recorder: None,
+//!     services: Vec::new(),
+//!     network: network::Policy::new(network::Settings::default()),
 //! });
 //! let mut handlers = HandlerRegistry::new();
 //! handlers.register(ssh, Access::Protocol)?;
@@ -36,10 +42,10 @@
 //! # Model
 //!
 //! Every stream that a peer opens on a connection is an independent SSH transport, with a
-//! login of its own. Sessions run as the account of the node's process: the login name must
-//! be that account's, and the key must be known to the [`IdentityProvider`] as that of an
-//! identity with a scope of `ssh`, or certified by an authority that somebody is trusted
-//! through. That an identity was already proven for the connection (a
+//! login of its own. Sessions run as the account that [`Accounts`](alknet_host::Accounts)
+//! gives the identity under the login name, and the key must be known to the
+//! [`IdentityProvider`] as that of an identity with a scope of `ssh`, `forward` or a service, or certified by an
+//! authority that somebody is trusted through. That an identity was already proven for the connection (a
 //! token, a TLS client key) neither replaces the SSH key nor is replaced by it.
 //!
 //! A login lasts until its transport ends, or its credential: a key or an authority that is
@@ -55,8 +61,17 @@
 //! The host key is certified by the node's identity ([`HostKey`]), so a client that knows
 //! the node's id needs no trust on first use.
 //!
-//! There are shells and commands, with a terminal or without. Everything else (subsystems,
-//! forwarding, agents, X11) is refused as RFC 4254 has it.
+//! There are shells and commands, with a terminal or without (`ssh:shell`). A subsystem or a
+//! command that a [`ChannelService`] takes is served by that instead. A forced command stands
+//! in the place of whatever is asked for, and is the only one that services are then offered.
+//!
+//! Connections are forwarded both ways (RFC 4254, section 7, and OpenSSH's for Unix sockets)
+//! as far as the [`Policy`](alknet_host::network::Policy) and the caller's grants
+//! (`forward:connect:…`, `forward:listen:…`) allow; without a rule none is. To be listened on
+//! there are addresses, `localhost` and `*`, no names. The client's agent is forwarded with a
+//! grant of `forward:agent`, through a socket that only the account reaches. A certificate
+//! needs `permit-port-forwarding` and `permit-agent-forwarding` for these. X11, tunnels and
+//! unknown channels and requests are refused as RFC 4254 has it.
 //!
 //! # Invariants
 //!
@@ -77,35 +92,40 @@
 //!
 //! # Limits of what it protects
 //!
-//! A session can do what the node's account can do, the node's own files included. What a
-//! program has left in the background survives the end of its login. PAM, `utmp` and
-//! `/etc/nologin` are not consulted.
+//! A session as the node's own account can do what that can do, the node's own files
+//! included. What a program has left in the background survives the end of its login. `utmp`
+//! is not written.
 //!
 //! [`IdentityProvider`]: alknet_core::IdentityProvider
 
-mod account;
+mod agent;
 mod algorithms;
 mod auth;
+mod carry;
 mod certificate;
+mod channel;
 mod chunks;
 mod client;
+mod forward;
 mod handler;
 mod host_key;
 mod modes;
-mod process;
+mod opened;
 mod queue;
 mod revoked;
 mod run;
+mod service;
 mod session;
 mod signal;
-mod sys;
+mod start;
 mod tasks;
-mod terminal;
 mod transport;
 mod user_key;
+mod window;
 
-pub use account::{Account, AccountError};
+pub use algorithms::KeyExchange;
 pub use handler::{SshAdapter, SshConfig, SshLimits};
 pub use host_key::{HostKey, HostKeyError, known_hosts_line, node_key_line};
 pub use revoked::{RevokedKeys, RevokedKeysError};
+pub use service::{ChannelService, Request, ServiceChannel};
 pub use user_key::{UserKey, UserKeyError};

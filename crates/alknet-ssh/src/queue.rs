@@ -222,6 +222,11 @@ impl Backlog {
         }
     }
 
+    /// Whether [`ready`](Self::ready) would return at once.
+    pub(crate) fn is_easy(&self) -> bool {
+        self.0.is_easy()
+    }
+
     /// Waits until the stream is being shut down.
     pub(crate) async fn closing(&self) {
         self.0.closing.cancelled().await;

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use alknet_host::{Pipes, Process, RecordError, Recording, Terminal};
 use bytes::BytesMut;
 use russh::{
     Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf,
@@ -22,19 +23,14 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    process::{Pipes, Process},
-    queue::Backlog,
-    signal,
-    terminal::Terminal,
-};
+use crate::{queue::Backlog, signal};
 
 /// How much of a program's output is read at once.
 const READ: usize = 64 * 1024;
 /// The number of the standard error stream (RFC 4254, section 5.2).
 const STDERR: u32 = 1;
 /// The exit status of a program whose own could not be had.
-const UNKNOWN: u32 = 255;
+pub(crate) const UNKNOWN: u32 = 255;
 /// How long a terminal must be silent for its output to be over, once its program has
 /// exited and others keep it open.
 const SILENCE: Duration = Duration::from_millis(100);
@@ -43,6 +39,7 @@ const SILENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Run {
     pub(crate) process: Process,
     pub(crate) output: Output,
+    pub(crate) recording: Option<Recording>,
     pub(crate) channel: Channel<Msg>,
     pub(crate) handle: Handle,
     pub(crate) signals: mpsc::Receiver<Signal>,
@@ -65,10 +62,11 @@ impl Run {
     /// Serves the program until it has exited and all of its output is sent. When the
     /// channel goes first, the program is told to hang up.
     pub(crate) async fn serve(self) {
-        let Self { mut process, output, channel, handle, signals, gone, backlog, grace } = self;
+        let Self { mut process, output, recording, channel, handle, signals, gone, .. } = self;
+        let (backlog, grace) = (self.backlog, self.grace);
         let _gone = gone.clone().drop_guard();
         let (read, write) = channel.split();
-        let wire = Wire { write, handle, backlog };
+        let wire = Wire { write, handle, backlog, recording: recording.clone() };
         let served = async {
             let status = match output {
                 Output::Pipes(pipes) => wire.pipes(&mut process, pipes, read, signals).await,
@@ -76,14 +74,29 @@ impl Run {
                     wire.terminal(&mut process, terminal, read, signals).await
                 }
             };
+            if let Some(recording) = &wire.recording {
+                recording.clone().finish(status.as_ref().ok().copied()).await;
+            }
             wire.report(status).await;
         };
-        let ended = tokio::select! {
-            () = served => true,
-            () = gone.cancelled() => false,
+        let failed = async {
+            match &recording {
+                Some(recording) => recording.failed().await,
+                None => pending().await,
+            }
         };
-        if !ended {
-            process.hang_up(grace).await;
+        let ended = tokio::select! {
+            biased;
+            error = failed => Some(error),
+            () = served => return,
+            () = gone.cancelled() => None,
+        };
+        if let Some(error) = ended {
+            wire.complain(&error).await;
+        }
+        process.hang_up(grace).await;
+        if let Some(recording) = recording {
+            recording.finish(None).await;
         }
     }
 }
@@ -93,6 +106,7 @@ struct Wire {
     write: ChannelWriteHalf<Msg>,
     handle: Handle,
     backlog: Backlog,
+    recording: Option<Recording>,
 }
 
 impl Wire {
@@ -113,7 +127,7 @@ impl Wire {
             );
         };
         let exited = CancellationToken::new();
-        supervise(process, &exited, signals, output, feed(read, stdin, AtEof::Close)).await
+        supervise(process, &exited, signals, output, feed(read, stdin)).await
     }
 
     /// Serves a program on a terminal. Its output ends with the program: what stays behind
@@ -127,7 +141,8 @@ impl Wire {
     ) -> io::Result<ExitStatus> {
         let exited = CancellationToken::new();
         let output = self.forward(Some(terminal.clone()), None, exited.cancelled());
-        let input = feed(read, Some(terminal.clone()), AtEof::Ignore);
+        let keyboard = Keyboard { terminal: terminal.clone(), recording: self.recording.clone() };
+        let input = keyboard.feed(read);
         supervise(process, &exited, signals, output, input).await
     }
 
@@ -160,6 +175,12 @@ impl Wire {
                 return;
             }
             let data = buffer.split().freeze();
+            // Nobody sees what is not recorded.
+            if let Some(recording) = &self.recording
+                && recording.output(&data).await.is_err()
+            {
+                return;
+            }
             let sent = match stream {
                 None => self.write.data_bytes(data).await,
                 Some(stream) => self.write.extended_data_bytes(stream, data).await,
@@ -168,6 +189,14 @@ impl Wire {
                 return;
             }
         }
+    }
+
+    /// Tells why the session ends and closes the channel.
+    async fn complain(&self, error: &RecordError) {
+        tracing::error!(%error, "a session was ended");
+        let _ = self.write.data_bytes(format!("\r\nalknet: {error}\r\n")).await;
+        let _ = self.write.exit_status(UNKNOWN).await;
+        let _ = self.write.close().await;
     }
 
     /// Tells how the program ended and closes the channel.
@@ -217,17 +246,9 @@ async fn supervise(
     }
 }
 
-/// What the end of the client's input means to the program.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum AtEof {
-    Close,
-    /// A terminal has no end that could be closed on its own.
-    Ignore,
-}
-
-/// Gives a program what the client sends. Input that the program does not want any more is
-/// dropped, so that a client that goes on sending still gets the output.
-async fn feed(mut read: ChannelReadHalf, mut sink: Option<impl AsyncWrite + Unpin>, eof: AtEof) {
+/// Gives a program what the client sends, until it ends. Input that the program does not
+/// want any more is dropped, so that a client that goes on sending still gets the output.
+async fn feed(mut read: ChannelReadHalf, mut sink: Option<impl AsyncWrite + Unpin>) {
     while let Some(message) = read.wait().await {
         match message {
             ChannelMsg::Data { data } => {
@@ -237,8 +258,29 @@ async fn feed(mut read: ChannelReadHalf, mut sink: Option<impl AsyncWrite + Unpi
                     sink = None;
                 }
             }
-            ChannelMsg::Eof if eof == AtEof::Close => sink = None,
+            ChannelMsg::Eof => sink = None,
             _ => {}
+        }
+    }
+}
+
+/// What a client types on a terminal, which has no end that could be closed on its own.
+struct Keyboard {
+    terminal: Terminal,
+    recording: Option<Recording>,
+}
+
+impl Keyboard {
+    async fn feed(mut self, mut read: ChannelReadHalf) {
+        while let Some(message) = read.wait().await {
+            let ChannelMsg::Data { data } = message else { continue };
+            if let Some(recording) = &self.recording
+                && recording.input(&data).await.is_err()
+            {
+                continue;
+            }
+            // A terminal that nobody reads any more is noticed by its output.
+            let _ = self.terminal.write_all(&data).await;
         }
     }
 }

@@ -2,11 +2,15 @@
 //! (RFC 4254, section 6).
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
 };
 
+use alknet_host::{
+    Account, Process, RecordError, Recording, Session as RecordedSession, Size, Terminal,
+    WeakTerminal,
+};
 use russh::{
     Channel, ChannelId, Pty,
     server::{Handle, Msg},
@@ -16,15 +20,19 @@ use tokio::{process::Command, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Account,
-    process::Process,
+    ChannelService, Request, ServiceChannel,
+    auth::Holder,
+    channel, modes,
     run::{Output, Run},
-    terminal::{Size, Terminal, WeakTerminal},
+    service::Serving,
     transport::Link,
 };
 
 /// How many variables a client may set.
 const VARIABLES: usize = 64;
+/// How long the name and the value of one that the owner lists may be, in bytes.
+const NAME: usize = 64;
+const VALUE: usize = 4096;
 /// Signals that wait to be passed on.
 const SIGNALS: usize = 16;
 
@@ -33,6 +41,9 @@ pub(crate) struct Slot {
     channel: Channel<Msg>,
     variables: Vec<(String, String)>,
     terminal: Option<(Terminal, OwnedFd)>,
+    size: Size,
+    recording: Option<Recording>,
+    answered: CancellationToken,
 }
 
 /// What a client asks to run.
@@ -50,30 +61,51 @@ pub(crate) enum Program<'a> {
     },
 }
 
-/// The session loop's view of a running program.
+/// The session loop's view of what runs on a channel: a program or a service.
 #[derive(Debug)]
 pub(crate) struct Remote {
     terminal: Option<WeakTerminal>,
+    recording: Option<Recording>,
     signals: mpsc::Sender<Signal>,
     gone: CancellationToken,
 }
 
 impl Slot {
     pub(crate) fn new(channel: Channel<Msg>) -> Self {
-        Self { channel, variables: Vec::new(), terminal: None }
+        let (size, recording) = (Size::UNKNOWN, None);
+        let answered = CancellationToken::new();
+        Self { channel, variables: Vec::new(), terminal: None, size, recording, answered }
     }
 
     pub(crate) fn id(&self) -> ChannelId {
         self.channel.id()
     }
 
+    /// To be cancelled once the client knows of the start: what runs sends nothing before.
+    pub(crate) fn answered(&self) -> CancellationToken {
+        self.answered.clone()
+    }
+
     /// Takes a variable of the client's environment over; whether it is one that may be set.
-    pub(crate) fn set_variable(&mut self, name: &str, value: &str) -> bool {
-        let ok = Account::may_be_set(name, value) && self.variables.len() < VARIABLES;
+    /// `accepted` are those of the node's owner.
+    pub(crate) fn set_variable(&mut self, name: &str, value: &str, accepted: &[String]) -> bool {
+        let listed = accepted.iter().any(|pattern| match pattern.strip_suffix('*') {
+            Some(beginning) => name.starts_with(beginning),
+            None => name == pattern,
+        });
+        let sane = listed && name.len() <= NAME && value.len() <= VALUE;
+        let whole = !name.contains(['=', '\0']) && !value.contains('\0');
+        let ok = (Account::may_be_set(name, value) || (sane && whole))
+            && self.variables.len() < VARIABLES;
         if ok {
             self.variables.push((name.into(), value.into()));
         }
         ok
+    }
+
+    /// Tells the program where the client's agent is.
+    pub(crate) fn set_agent(&mut self, path: String) {
+        self.variables.push(("SSH_AUTH_SOCK".into(), path));
     }
 
     /// Gives the program a terminal; whether it will have one.
@@ -82,7 +114,7 @@ impl Slot {
         if self.terminal.is_some() || term.len() > 64 || !term.chars().all(plain) {
             return false;
         }
-        match Terminal::open(size, modes) {
+        match Terminal::open(size, |settings| modes::apply(settings, modes)) {
             Ok((terminal, child)) => {
                 let path = terminal.path().to_string_lossy().into_owned();
                 self.variables.push(("SSH_TTY".into(), path));
@@ -90,6 +122,7 @@ impl Slot {
                     self.variables.push(("TERM".into(), term.into()));
                 }
                 self.terminal = Some((terminal, child));
+                self.size = size;
                 true
             }
             Err(error) => {
@@ -99,22 +132,67 @@ impl Slot {
         }
     }
 
+    /// Has the terminal recorded, where there is one and that is what the node does. The
+    /// program must not start if it fails.
+    pub(crate) async fn record(&mut self, holder: &Holder, link: &Link) -> Result<(), RecordError> {
+        if let (Some(recorder), Some(_)) = (&link.settings.recorder, &self.terminal) {
+            let Holder { identity, account } = holder;
+            let alpn = link.auth.alpn.to_string();
+            let mut session =
+                RecordedSession::new(identity.clone(), &account.name, &alpn, self.size);
+            session.peer = link.auth.remote_addr;
+            let term = self.variables.iter().find(|(name, _)| name == "TERM");
+            session.term = term.map(|(_, value)| value.clone());
+            self.recording = recorder.begin(session).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the channel to a service; it runs in a task of the transport from then on.
+    pub(crate) fn serve(
+        self,
+        service: &dyn ChannelService,
+        request: Request<'_>,
+        holder: Holder,
+        handle: Handle,
+        link: &Link,
+    ) -> Remote {
+        let id = self.channel.id();
+        let (stream, finished) = channel::stream(self.channel, link.backlog.clone());
+        let command = match request {
+            Request::Command(command) => Some(command.to_vec()),
+            Request::Subsystem(_) => None,
+        };
+        let Holder { identity: caller, account } = holder;
+        let auth = link.auth.clone();
+        let service = service.serve(ServiceChannel { stream, command, caller, account, auth });
+        let gone = link.gone.child_token();
+        let serving = Serving { service, id, finished, handle, gone: gone.clone() };
+        link.tasks.spawn(after(self.answered, serving.run()));
+        // There is nothing that takes signals.
+        let (signals, _) = mpsc::channel(1);
+        Remote { terminal: None, recording: None, signals, gone }
+    }
+
     /// Starts the program; it runs in a task of the transport from then on.
     pub(crate) fn start(
         self,
         program: Program<'_>,
+        holder: &Holder,
         handle: Handle,
         link: &Link,
     ) -> io::Result<Remote> {
-        let mut command = program.command(&link.settings.account);
-        command.envs(link.origin()).envs(self.variables);
+        let mut command = program.command(&holder.account);
+        // Where a client is from it does not say itself.
+        command.envs(self.variables).envs(link.origin());
         let terminal = self.terminal.as_ref().map(|(terminal, _)| terminal.downgrade());
-        let (process, output) = spawn(command, self.terminal)?;
+        let (process, output) = spawn(command, self.terminal, &holder.account)?;
         let (signals, received) = mpsc::channel(SIGNALS);
         let gone = link.gone.child_token();
         let run = Run {
             process,
             output,
+            recording: self.recording.clone(),
             channel: self.channel,
             handle,
             signals: received,
@@ -122,19 +200,26 @@ impl Slot {
             backlog: link.backlog.clone(),
             grace: link.settings.limits.hangup_grace,
         };
-        link.tasks.spawn(run.serve());
-        Ok(Remote { terminal, signals, gone })
+        link.tasks.spawn(after(self.answered, run.serve()));
+        Ok(Remote { terminal, recording: self.recording, signals, gone })
     }
+}
+
+async fn after(answered: CancellationToken, task: impl Future<Output = ()>) {
+    answered.cancelled().await;
+    task.await;
 }
 
 fn spawn(
     mut command: Command,
     terminal: Option<(Terminal, OwnedFd)>,
+    account: &Account,
 ) -> io::Result<(Process, Output)> {
     let Some((terminal, child)) = terminal else {
         let (process, pipes) = Process::with_pipes(command)?;
         return Ok((process, Output::Pipes(pipes)));
     };
+    terminal.give_to(account)?;
     command.stdin(child.try_clone()?).stdout(child.try_clone()?).stderr(child);
     // The command holds the child's end too; the terminal ends when nobody does.
     Ok((Process::on_terminal(command)?, Output::Terminal(terminal)))
@@ -144,14 +229,7 @@ impl Program<'_> {
     /// The command with a clean environment: nothing of the node's own is passed on.
     fn command(self, account: &Account) -> Command {
         match self {
-            Self::Shell => {
-                let mut name = OsString::from("-");
-                name.push(account.shell_name());
-                let mut command = Command::new(&account.shell);
-                command.arg0(name);
-                account.settle(&mut command);
-                command
-            }
+            Self::Shell => account.login_shell(),
             Self::Command(line) => account.shell(OsStr::from_bytes(line)),
             Self::Forced { command: line, asked } => {
                 let mut command = account.shell(line.as_ref());
@@ -165,9 +243,9 @@ impl Program<'_> {
 }
 
 impl Remote {
-    /// Whether the program has ended or was told to.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.gone.is_cancelled()
+    /// Waits until the program has ended or was told to. Cancel safe.
+    pub(crate) async fn ended(&self) {
+        self.gone.cancelled().await;
     }
 
     /// Ends the program: the client does not want it any more.
@@ -188,6 +266,9 @@ impl Remote {
             && let Err(error) = terminal.resize(size)
         {
             tracing::debug!(%error, "a terminal could not be resized");
+        }
+        if let Some(recording) = &self.recording {
+            recording.resize(size);
         }
     }
 }

@@ -1,16 +1,17 @@
 //! One SSH transport over one stream, from its first byte to the end of its processes.
 
-use std::{convert::Infallible, future::pending, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, future::pending, io, sync::Arc, time::Duration};
 
 use alknet_core::{AuthContext, Stream};
 use russh::{Disconnect, server};
-use tokio::time::sleep;
+use tokio::{sync::OnceCell, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::{Authentication, Refusal},
     chunks::Chunks,
     client::Client,
+    forward::Forwards,
     handler::Settings,
     queue::{self, Backlog},
     tasks::Tasks,
@@ -35,7 +36,9 @@ pub(crate) async fn serve(settings: Arc<Settings>, stream: Stream, auth: AuthCon
     let (stream, drain, backlog) = queue::queued(Chunks::new(recv), send, QUEUE);
     let link = Link {
         settings: settings.clone(),
-        peer: auth.remote_addr,
+        auth: auth.clone(),
+        forwards: Forwards::new(settings.limits.forwards),
+        agent: Arc::default(),
         backlog,
         authentication: Arc::new(Authentication::new(settings, auth)),
         over: CancellationToken::new(),
@@ -64,7 +67,10 @@ pub(crate) async fn serve(settings: Arc<Settings>, stream: Stream, auth: AuthCon
 #[derive(Clone)]
 pub(crate) struct Link {
     pub(crate) settings: Arc<Settings>,
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) auth: AuthContext,
+    pub(crate) forwards: Forwards,
+    /// The socket of the client's agent, once that is forwarded.
+    pub(crate) agent: Arc<OnceCell<String>>,
     pub(crate) backlog: Backlog,
     pub(crate) authentication: Arc<Authentication>,
     /// Cancelled when the login does not hold any more: the client has to leave.
@@ -77,9 +83,11 @@ pub(crate) struct Link {
 impl Link {
     /// Where the client comes from, in the variables that shells look for.
     pub(crate) fn origin(&self) -> Vec<(&'static str, String)> {
-        let Some(peer) = self.peer else { return Vec::new() };
-        let client = format!("{} {}", peer.ip().to_canonical(), peer.port());
-        // As OpenSSH writes it when it does not know its own address.
+        let client = match self.auth.remote_addr {
+            Some(peer) => format!("{} {}", peer.ip().to_canonical(), peer.port()),
+            None => "UNKNOWN 65535".into(),
+        };
+        // As OpenSSH writes it when it does not know an address.
         let connection = format!("{client} UNKNOWN 65535");
         vec![("SSH_CLIENT", format!("{client} 65535")), ("SSH_CONNECTION", connection)]
     }

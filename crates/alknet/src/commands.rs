@@ -1,16 +1,23 @@
 //! The command line. Each command has a file; the doc of its arguments is its help.
 
+pub(crate) mod attach;
 mod audit;
 mod call;
 mod config;
 pub(crate) mod dial;
+mod forward;
 mod id;
 pub(crate) mod login;
 mod peer;
 pub(crate) mod prompt;
+mod recordings;
 mod reload;
 pub(crate) mod serve;
+pub(crate) mod sessions;
+pub(crate) mod sftp_server;
+mod socks;
 pub(crate) mod ssh;
+mod ssh_config;
 mod status;
 mod token;
 mod vault;
@@ -57,12 +64,18 @@ pub(crate) enum Command {
     Login(login::Args),
     Dial(dial::Args),
     Ssh(ssh::Args),
+    SshConfig(ssh_config::Args),
+    Sessions(sessions::Args),
+    Socks(socks::Args),
+    Forward(forward::Args),
     Call(call::Args),
     Token(token::Args),
     Peer(peer::Args),
     Status(status::Args),
     Vault(vault::Args),
     Audit(audit::Args),
+    Recordings(recordings::Args),
+    SftpServer(sftp_server::Args),
 }
 
 impl Command {
@@ -81,12 +94,18 @@ impl Command {
             Self::Login(args) => login::run(args, home).await,
             Self::Dial(args) => dial::run(args, home).await,
             Self::Ssh(args) => ssh::run(args, home).await,
+            Self::SshConfig(args) => ssh_config::run(args, home).await,
+            Self::Sessions(args) => sessions::run(args, home).await,
+            Self::Socks(args) => socks::run(args, home).await,
+            Self::Forward(args) => forward::run(args, home).await,
             Self::Call(args) => call::run(args, home).await,
             Self::Token(args) => token::run(args, home).await,
             Self::Peer(args) => peer::run(args, home).await,
             Self::Status(args) => status::run(args, home).await,
             Self::Vault(args) => vault::run(args, home).await,
             Self::Audit(args) => audit::run(args, home).await,
+            Self::Recordings(args) => recordings::run(args, home).await,
+            Self::SftpServer(args) => sftp_server::run(args).await,
         }
     }
 }

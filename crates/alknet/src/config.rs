@@ -5,12 +5,16 @@
 //! `alknet config reference` prints, the search for unknown keys, and the answer to which
 //! keys a running node takes over (`x-live`).
 
+mod accounts;
 mod check;
+mod forward;
 mod import;
 mod parse;
 mod problem;
+mod recordings;
 mod reference;
 mod schema;
+mod sftp;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -25,10 +29,14 @@ use ipnet::{IpNet, Ipv4Net};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use accounts::{Accounts, Mapped, PamService};
+pub(crate) use forward::Forward;
 pub(crate) use import::Import;
 pub(crate) use problem::{ConfigError, Problem};
+pub(crate) use recordings::Recordings;
 pub(crate) use reference::reference;
 pub(crate) use schema::{Difference, schema};
+pub(crate) use sftp::Sftp;
 pub(crate) use values::{
     AuthorizedKeys, Decoy, FilePath, InvalidSpan, Network, Origin, Size, Span,
 };
@@ -74,10 +82,28 @@ pub(crate) struct Config {
     /// under version control.
     #[schemars(extend("x-live" = true), example = &"people.toml")]
     pub(crate) identities: Option<FilePath>,
+    /// Where the node runs as root: the accounts of the machine that peers may use, by the
+    /// peer's name or id, or "*" for everybody who has no entry; the first of several is used
+    /// where none is asked for. Without an entry, who may do everything (scope *) may use the
+    /// node's own account, and nobody else any. A node that runs as another account serves that
+    /// one.
+    #[schemars(extend("x-live" = true), example = Accounts::example())]
+    pub(crate) accounts: Accounts,
+    /// The PAM service (a name in /etc/pam.d) that opens the sessions of accounts other than the
+    /// node's own: "auto" is alknet where the machine has a service of that name, and none
+    /// where it has not; "off" is none.
+    #[schemars(example = &"sshd")]
+    pub(crate) pam: PamService,
     /// How much the node takes on.
     pub(crate) limits: Limits,
     /// The SSH server.
     pub(crate) ssh: Ssh,
+    /// The SFTP server.
+    pub(crate) sftp: Sftp,
+    /// Connections from the node's network and listeners in it.
+    pub(crate) forward: Forward,
+    /// Recordings of terminals.
+    pub(crate) recordings: Recordings,
     /// The audit log.
     pub(crate) audit: Audit,
     /// Operations over plain HTTP, at `/alknet/api`.
@@ -139,6 +165,24 @@ pub(crate) struct Ssh {
     /// (ssh-keygen -k).
     #[schemars(extend("x-live" = true), example = &"krl")]
     pub(crate) revoked_keys: Option<FilePath>,
+    /// Which key exchanges are offered: "compatible" prefers ML-KEM 768 with X25519 and takes
+    /// X25519 alone from clients without it (OpenSSH before 9.9); "post-quantum" has none
+    /// but the first.
+    pub(crate) key_exchange: SshKeyExchange,
+    /// Variables that clients may set for what they run, besides LANG, LC_* and COLORTERM; a *
+    /// at the end stands for any ending. Some change what a program loads or runs.
+    #[schemars(example = vec!["GIT_PROTOCOL"])]
+    pub(crate) accept_env: Vec<String>,
+}
+
+/// Which key exchanges the SSH server offers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schemars(inline)]
+pub(crate) enum SshKeyExchange {
+    #[default]
+    Compatible,
+    PostQuantum,
 }
 
 /// What a native connection to the SSH server needs.
@@ -182,8 +226,13 @@ impl Default for Config {
             drain: Span::seconds(10),
             authorized_keys: AuthorizedKeys::default(),
             identities: None,
+            accounts: Accounts::default(),
+            pam: PamService::default(),
             limits: Limits::default(),
             ssh: Ssh::default(),
+            sftp: Sftp::default(),
+            forward: Forward::default(),
+            recordings: Recordings::default(),
             audit: Audit::default(),
             api: Api::default(),
             import: Import::default(),
@@ -239,6 +288,15 @@ impl Limits {
         limits.ban = self.ban.into();
         limits.exempt = self.exempt.iter().copied().map(IpNet::from).collect();
         limits
+    }
+}
+
+impl From<SshKeyExchange> for alknet_ssh::KeyExchange {
+    fn from(key_exchange: SshKeyExchange) -> Self {
+        match key_exchange {
+            SshKeyExchange::Compatible => Self::Compatible,
+            SshKeyExchange::PostQuantum => Self::PostQuantum,
+        }
     }
 }
 
@@ -332,6 +390,7 @@ impl Config {
         let tokens = self.import.mcp.iter_mut().filter_map(|server| server.token_file.as_mut());
         tokens.for_each(settle);
         self.import.openapi.iter_mut().for_each(|api| api.settle(root));
+        self.sftp.settle(root);
     }
 }
 

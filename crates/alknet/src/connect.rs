@@ -192,6 +192,17 @@ pub(crate) enum ReachError {
     },
 }
 
+impl ReachError {
+    /// Whether no further try mends it: the node has proven another identity.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Pin(_) | Self::NotPinned { .. } => true,
+            Self::Connect { source, .. } => source.is_final(),
+            Self::KnownNodes(_) | Self::Keys(_) | Self::Credentials(_) => false,
+        }
+    }
+}
+
 /// Connects to what the user calls a node, for one service. Proves the key of a saved token
 /// or else this machine's own. A node met for the first time is pinned, with a line on
 /// stderr, unless `pin` says who it has to be.
@@ -202,39 +213,75 @@ pub(crate) async fn reach(
     alpn: Alpn,
     via: Via,
 ) -> Result<Connected, ReachError> {
-    let Target { address, id } = known_nodes::resolve(home, node)?;
-    if let (Some(expected), Some(actual)) = (pin, id) {
-        Pin::Expect(expected).check(actual)?;
-    }
-    let known = pin.or(id);
-    let token = known.map(|id| credentials::token(home, id)).transpose()?.flatten();
-    let key = match token {
-        Some(token) => token_identity(&token)?,
-        None => Keys::open(home).await?.identity()?,
-    };
-    let connector = Connector {
-        address: address.clone(),
-        alpn,
-        pin: known.map_or(Pin::Learn, Pin::Expect),
-        key: Arc::new(key),
-    };
-    let first = winner::recall(home, &address);
-    let connected = connector.connect(via, first).await.map_err(|source| match source {
-        ConnectError::WrongIdentity(source) if id.is_none() && pin.is_some() => {
-            ReachError::NotPinned { address: address.clone(), source }
+    Route::find(home, node, pin, alpn).await?.connect(via).await
+}
+
+/// The way to a node, to be gone any number of times.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    home: Home,
+    connector: Connector,
+    /// Who the user says that it is.
+    pin: Option<NodeId>,
+    /// Who it is known as.
+    id: Option<NodeId>,
+}
+
+impl Route {
+    /// Finds out where a node is, who it has to be, and what key is proven to it.
+    pub(crate) async fn find(
+        home: &Home,
+        node: &str,
+        pin: Option<NodeId>,
+        alpn: Alpn,
+    ) -> Result<Self, ReachError> {
+        let Target { address, id } = known_nodes::resolve(home, node)?;
+        if let (Some(expected), Some(actual)) = (pin, id) {
+            Pin::Expect(expected).check(actual)?;
         }
-        source => ReachError::Connect { address: address.clone(), source },
-    })?;
-    if pin.is_none()
-        && let Err(error) = trust(home, &address, connected.node)
-    {
-        connected.end(Code::CANCELLED).await;
-        return Err(error.into());
+        let known = pin.or(id);
+        let token = known.map(|id| credentials::token(home, id)).transpose()?.flatten();
+        let key = match token {
+            Some(token) => token_identity(&token)?,
+            None => Keys::open(home).await?.identity()?,
+        };
+        let connector = Connector {
+            address,
+            alpn,
+            pin: known.map_or(Pin::Learn, Pin::Expect),
+            key: Arc::new(key),
+        };
+        Ok(Self { home: home.clone(), connector, pin, id })
     }
-    if via == Via::Auto && first != Some(connected.via) {
-        winner::remember(home, &address, connected.via);
+
+    /// The same, to a node that has proven who it is.
+    pub(crate) fn to(mut self, node: NodeId) -> Self {
+        self.connector.pin = Pin::Expect(node);
+        Self { pin: Some(node), ..self }
     }
-    Ok(connected)
+
+    /// Goes it.
+    pub(crate) async fn connect(&self, via: Via) -> Result<Connected, ReachError> {
+        let (home, address) = (&self.home, &self.connector.address);
+        let first = winner::recall(home, address);
+        let connected =
+            self.connector.connect(via, first).await.map_err(|source| match source {
+                ConnectError::WrongIdentity(source) if self.id.is_none() && self.pin.is_some() => {
+                    ReachError::NotPinned { address: address.clone(), source }
+                }
+                source => ReachError::Connect { address: address.clone(), source },
+            })?;
+        if self.pin.is_none()
+            && let Err(error) = trust(home, address, connected.node)
+        {
+            connected.end(Code::CANCELLED).await;
+            return Err(error.into());
+        }
+        if via == Via::Auto && first != Some(connected.via) {
+            winner::remember(home, address, connected.via);
+        }
+        Ok(connected)
+    }
 }
 
 /// Pins a node that is met for the first time, with a line on stderr.

@@ -117,6 +117,13 @@ impl Home {
         &self.root
     }
 
+    /// A folder in it, made if it is not there.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, HomeError> {
+        let path = self.path(name);
+        private_folder(&path)?;
+        Ok(path)
+    }
+
     /// Where a file of it is.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.root.join(name)

@@ -226,10 +226,11 @@ fn address_is_canonical(label: &str) -> bool {
     address(label).as_deref() == Some(label)
 }
 
-/// What can stand for a node beside a host name: no colon, so that it is no address.
+/// What can stand for a node beside a host name: no colon, so that it is no address, and
+/// nothing that a program takes for an option.
 fn is_name(text: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    !text.is_empty() && text.len() <= MAX_LABEL && text.bytes().all(plain)
+    !text.is_empty() && !text.starts_with('-') && text.len() <= MAX_LABEL && text.bytes().all(plain)
 }
 
 /// The one spelling of `HOST[:PORT]`: lower case, with the port, IPv6 in brackets.
@@ -295,6 +296,8 @@ mod tests {
             ("::1", Some("[::1]:4433")),
             ("[0::1]:7", Some("[::1]:7")),
             ("[::1]", Some("[::1]:4433")),
+            ("-Ffile", None),
+            ("-oProxyCommand=x:22", None),
             ("a:b", None),
             ("a:0", None),
             ("a:70000", None),

@@ -20,6 +20,7 @@ mod connect;
 mod control;
 mod credentials;
 mod failure;
+mod forward;
 mod home;
 mod imports;
 mod keys;
@@ -31,9 +32,12 @@ mod operations;
 mod output;
 mod peer_key;
 mod people;
+mod recordings;
 mod remote;
 mod roster;
 mod routes;
+mod sftp;
+mod shells;
 mod stdio;
 mod store;
 mod trusted_file;
@@ -100,7 +104,14 @@ pub type Services = fn(&mut Additions) -> Result<(), AdditionError>;
 ///
 /// `examples/own_service.rs` is a whole one, to be copied.
 pub fn main_with(more: Services) -> ExitCode {
+    // Sessions of other accounts begin as this program.
+    if let Some(code) = alknet_host::lead() {
+        return code;
+    }
     let cli = Cli::parse();
+    if let commands::Command::SftpServer(args) = cli.command {
+        return commands::sftp_server::main(args);
+    }
     log_to_stderr(cli.command.log_level());
     match run(cli, more) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use alknet_host::{Accounts, network::Policy};
 use alknet_ssh::RevokedKeys;
 
 use crate::{
@@ -9,6 +10,7 @@ use crate::{
     chain::ChainProvider,
     failure::Failure,
     node::{Settings, providers},
+    recordings::Recordings,
     routes::Routes,
     store::Store,
 };
@@ -16,9 +18,12 @@ use crate::{
 /// The parts of a node that take new settings while it serves. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Live {
+    pub(crate) accounts: Accounts,
+    pub(crate) recordings: Recordings,
     pub(crate) http: alknet_http::Live,
     pub(crate) certificates: Arc<Certificates>,
     pub(crate) identities: Arc<ChainProvider>,
+    pub(crate) network: Policy,
     pub(crate) revoked_keys: RevokedKeys,
     pub(crate) routes: Routes,
     pub(crate) store: Store,
@@ -36,7 +41,10 @@ impl Live {
         let changed = loaded.is_some_and(|loaded| self.certificates.replace(loaded));
         self.http.set_routes(self.routes.public(settings), self.routes.private(settings));
         self.http.set_allowed_origins(settings.origins());
+        self.recordings.set(settings.config.recordings.rules());
+        self.accounts.set(settings.config.accounts.mapping());
         self.identities.replace(providers);
+        self.network.replace(settings.config.forward.policy());
         self.revoked_keys.set_file(settings.revoked_keys());
         Ok(changed)
     }

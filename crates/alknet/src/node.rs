@@ -12,8 +12,11 @@ use alknet_core::{
     Access, Alpn, Audit, Dispatcher, Endpoint, EndpointConfig, HandlerRegistry, IdentityProvider,
     Listener, NodeId, NodeIdentity, ResetKey, WebCertificates,
 };
+use alknet_forward::ForwardAdapter;
+use alknet_host::Accounts;
 use alknet_http::{Decoy, HttpAdapter};
-use alknet_ssh::{Account, HostKey, RevokedKeys, SshAdapter, SshConfig, SshLimits};
+use alknet_sftp::{SftpAdapter, SftpServer};
+use alknet_ssh::{HostKey, RevokedKeys, SshAdapter, SshConfig, SshLimits};
 use alknet_vault::Purpose;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -25,13 +28,16 @@ use crate::{
     chain::{ChainProvider, Sources},
     config::Config,
     failure::Failure,
+    forward,
     home::{Home, ServeLock},
     imports,
     keys::Keys,
     live::Live,
     operations::{self, Parts},
     people::People,
+    recordings::Recordings,
     routes::{self, Routes},
+    sftp, shells,
     store::Store,
     web::{self, Web},
 };
@@ -113,30 +119,33 @@ impl Node {
         let (audit_file, audit_writer) = AuditFile::open(home, settings.config.audit.limits())?;
         let audit = Audit::new(audit_file);
         let identities = Arc::new(ChainProvider::new(providers(&store, &settings.config)?));
-        let account = Account::current()?;
+        let rules = settings.config.recordings.rules();
+        let recordings = Recordings::open(home, audit.clone(), rules)?;
+        let accounts = accounts(&settings.config)?;
 
         let web = Arc::new(Web {
             store: store.clone(),
             identities: identities.clone(),
             node: identity.clone(),
             audit: audit.clone(),
-            account: account.name.clone(),
+            accounts: accounts.clone(),
             name: settings.name.clone(),
             certificates: certificates.published.clone(),
         });
         let revoked_keys = RevokedKeys::new(settings.revoked_keys());
+        let network = forward::policy(&settings.config.forward, &accounts);
+        let sftp = sftp::server(&settings.config.sftp, &accounts, &audit).await?;
         let ssh = SshConfig {
-            host_key,
-            identities: identities.clone(),
-            audit: audit.clone(),
-            account: account.clone(),
-            limits: SshLimits::default(),
             revoked_keys: revoked_keys.clone(),
+            recorder: Some(Arc::new(recordings.clone())),
+            services: vec![Arc::new(sftp::Subsystem(sftp.clone()))],
+            network: network.clone(),
+            ..ssh(host_key, &web, &settings.config)
         };
-        let offered = services(ssh, more, &audit, &settings.config)?;
+        let offered = services(ssh, sftp, more, &audit, &settings.config)?;
         let listener = Listener::bind(settings.config.listen)?;
         let address = listener.local_addr();
-        let parts = parts(home, &web, &certificates, &account, &offered, address);
+        let parts = parts(home, &web, &certificates, &offered, address);
         operations::mount(&offered.operations, parts)?;
         let Offered { services, operations, .. } = offered;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -150,10 +159,14 @@ impl Node {
         };
         let (endpoint, http) =
             listen(&settings, listener, faces, &services, identities.clone(), &routes)?;
+        let account = accounts.node().name.clone();
         let live = Live {
+            recordings,
             http,
+            accounts,
             certificates: certificates.clone(),
             identities,
+            network,
             revoked_keys,
             routes,
             store: store.clone(),
@@ -167,7 +180,7 @@ impl Node {
         Ok(Self {
             store,
             id: identity.id(),
-            account: account.name,
+            account,
             home: home.clone(),
             endpoint,
             audit: audit_writer,
@@ -204,6 +217,8 @@ impl Node {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
+        // What has just ended is written to its end, and named in the audit log.
+        self.live.recordings.settle(deadline);
         self.store.close().await;
         // The audit log is written by a thread of its own: this waits for the disk.
         self.audit.finish();
@@ -224,6 +239,29 @@ pub(crate) fn providers(store: &Store, config: &Config) -> Result<Sources, Failu
     Ok(providers)
 }
 
+/// Who may use which account.
+fn accounts(config: &Config) -> Result<Accounts, Failure> {
+    let leader = config.pam.leader(&std::env::current_exe()?);
+    Ok(Accounts::of_process(config.accounts.mapping(), leader)?)
+}
+
+/// SSH by itself.
+fn ssh(host_key: HostKey, web: &Web, config: &Config) -> SshConfig {
+    SshConfig {
+        host_key,
+        identities: web.identities.clone(),
+        audit: web.audit.clone(),
+        accounts: web.accounts.clone(),
+        limits: SshLimits::default(),
+        key_exchange: config.ssh.key_exchange.into(),
+        accept_env: config.ssh.accept_env.clone(),
+        revoked_keys: RevokedKeys::new(None),
+        recorder: None,
+        services: Vec::new(),
+        network: forward::policy(&config.forward, &web.accounts),
+    }
+}
+
 /// What a node offers.
 struct Offered {
     services: Dispatcher,
@@ -237,7 +275,6 @@ fn parts(
     home: &Home,
     web: &Web,
     certificates: &Arc<Certificates>,
-    account: &Account,
     offered: &Offered,
     address: SocketAddr,
 ) -> Parts {
@@ -248,7 +285,7 @@ fn parts(
         certificates: certificates.clone(),
         dispatcher: offered.services.clone(),
         peers: offered.peers.clone(),
-        account: account.clone(),
+        accounts: web.accounts.clone(),
         id: web.node.id(),
         name: web.name.clone(),
         address,
@@ -259,12 +296,19 @@ fn parts(
 /// The services of the node, a new protocol is one line here, and what can be called.
 fn services(
     ssh: SshConfig,
+    sftp: SftpServer,
     more: Services,
     audit: &Audit,
     config: &Config,
 ) -> Result<Offered, Failure> {
     let mut all = Additions { handlers: HandlerRegistry::new(), operations: Vec::new() };
+    let forward = ForwardAdapter::new(ssh.network.clone(), audit.clone());
+    all.register(forward, Access::Scope)?;
+    let (accounts, identities) = (ssh.accounts.clone(), ssh.identities.clone());
+    let shells = shells::adapter(accounts, identities, audit.clone(), ssh.recorder.clone());
+    all.register(shells, Access::Scope)?;
     all.register(SshAdapter::new(ssh), config.ssh.access.into())?;
+    all.register(SftpAdapter::new(sftp), Access::Scope)?;
     more(&mut all)?;
     let operations = OperationRegistry::new(audit.clone(), all.operations)?;
     let peers = Peers::new();

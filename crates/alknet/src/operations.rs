@@ -17,8 +17,10 @@ use std::{net::SocketAddr, sync::Arc, time::Instant};
 use alknet_call::{
     CallError, Context, InvalidOperation, Items, Operation, OperationRegistry, Peers,
 };
-use alknet_core::{AuditEvent, AuthContext, Dispatcher, IdentityProvider, NodeId, Scopes};
-use alknet_ssh::Account;
+use alknet_core::{
+    AuditEvent, AuthContext, Dispatcher, Identity, IdentityProvider, NodeId, Scopes,
+};
+use alknet_host::Accounts;
 use tokio::task::JoinError;
 
 use crate::{
@@ -41,7 +43,8 @@ pub(crate) struct Parts {
     pub(crate) dispatcher: Dispatcher,
     /// Whom operations can be called on.
     pub(crate) peers: Peers,
-    pub(crate) account: Account,
+    /// Who may use which account of the machine.
+    pub(crate) accounts: Accounts,
     pub(crate) id: NodeId,
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
@@ -100,6 +103,27 @@ fn by<'a>(auth: &'a AuthContext, scopes: &'a Scopes) -> By<'a> {
         None => ("", ""),
     };
     By { id, name, limit: Some(scopes) }
+}
+
+/// Refuses a caller who would have a way to accounts of the machine that are not theirs: by a
+/// peer of this name, as it is or as it would be.
+async fn holds_accounts(parts: &Parts, auth: &AuthContext, name: &str) -> Result<(), CallError> {
+    let Some(caller) = auth.identity.as_deref() else {
+        return Err(CallError::forbidden("nobody gives what they do not have"));
+    };
+    if Scopes::all().within(&caller.scopes) {
+        return Ok(());
+    }
+    let there = parts.store.peer(name).await.map_err(CallError::internal)?;
+    let id = there.filter(|peer| peer.name == name).map(|peer| peer.id).unwrap_or_default();
+    // What it may do gives it no account: only with everything, which the caller has not.
+    let target = Identity::new(id, name, Scopes::default(), caller.credential.clone());
+    let theirs = parts.accounts.names(caller);
+    if parts.accounts.names(&target).iter().all(|account| theirs.contains(account)) {
+        return Ok(());
+    }
+    let message = format!("{name} has accounts of the machine that are not yours");
+    Err(CallError::forbidden(message))
 }
 
 /// Writes what was changed to the node's audit log, with the caller as who did it.

@@ -1,9 +1,14 @@
 //! Joining this process's input and output to a stream.
 
+mod standard;
+mod sys;
+
 use std::io;
 
 use alknet_core::{Code, Stream, StreamReset};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+pub(crate) use standard::{input, output};
 
 /// How much is read at once, in bytes.
 const BUFFER: usize = 256 * 1024;
@@ -18,33 +23,52 @@ pub(crate) async fn join(
     let (mut send, mut recv) = stream.split();
     let up = async {
         match copy(input, &mut send).await {
-            Ok(()) => send.shutdown().await,
+            Ok(()) => {
+                let _ = send.shutdown().await;
+                Ok(())
+            }
+            // Whoever wrote to us is gone, and waits for no answer.
+            Err(Broken::From(error)) => Err(error),
             // The peer takes no more; what it still has to say is what counts.
-            Err(_) => Ok(()),
+            Err(Broken::To(_)) => Ok(()),
         }
     };
-    let down = copy(&mut recv, output);
+    let down = async {
+        copy(&mut recv, output).await.map_err(|(Broken::From(error) | Broken::To(error))| error)
+    };
     tokio::pin!(up, down);
     tokio::select! {
         result = &mut down => result,
-        _ = &mut up => down.await,
+        outcome = &mut up => match outcome {
+            Ok(()) => down.await,
+            Err(error) => Err(error),
+        },
     }
     .or_else(|error| {
         if StreamReset::code_of(&error) == Some(Code::NORMAL) { Ok(()) } else { Err(error) }
     })
 }
 
+/// The side of a copy that failed.
+enum Broken {
+    From(io::Error),
+    To(io::Error),
+}
+
 /// Copies to the end, flushing whenever there is nothing to read: a key press must not wait
 /// for the next one.
-async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> io::Result<()> {
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+) -> Result<(), Broken> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let count = from.read(&mut buffer).await?;
+        let count = from.read(&mut buffer).await.map_err(Broken::From)?;
         if count == 0 {
-            return to.flush().await;
+            return to.flush().await.map_err(Broken::To);
         }
-        to.write_all(buffer.get(..count).unwrap_or_default()).await?;
-        to.flush().await?;
+        to.write_all(buffer.get(..count).unwrap_or_default()).await.map_err(Broken::To)?;
+        to.flush().await.map_err(Broken::To)?;
     }
 }
 

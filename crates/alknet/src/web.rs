@@ -7,6 +7,7 @@ mod session;
 use std::sync::Arc;
 
 use alknet_core::{Audit, AuthContext, NodeIdentity};
+use alknet_host::Accounts;
 use alknet_http::{Conceal, Refusals, SESSION_COOKIE};
 use axum::{
     Extension, Router,
@@ -36,8 +37,8 @@ pub(crate) struct Web {
     pub(crate) identities: Arc<ChainProvider>,
     pub(crate) node: Arc<NodeIdentity>,
     pub(crate) audit: Audit,
-    /// The account whose shell is served.
-    pub(crate) account: String,
+    /// Whose shells are served.
+    pub(crate) accounts: Accounts,
     /// What the owner calls the node.
     pub(crate) name: String,
     /// The self-signed certificates in use and to come; none where they come from files.

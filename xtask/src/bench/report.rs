@@ -1,107 +1,75 @@
-//! Medians, ratios, and the table.
+//! Medians, ratios, tables.
 
-use std::{fmt::Write as _, path::Path, thread};
+use std::{fmt::Write as _, fs, path::Path, thread};
 
 use anyhow::Result;
 
-use super::{ALGORITHMS, BYTES, LOGINS, TRANSFERS};
+use super::ways::{Data, Measure, Way};
 use crate::sh::Cmd;
 
-/// What was measured of one way.
-pub(super) struct Samples {
-    name: &'static str,
-    /// From the server to the client, MB/s.
-    pub(super) out: Vec<f64>,
-    /// From the client to the server, MB/s.
-    pub(super) into: Vec<f64>,
-    /// `ssh HOST true`, milliseconds.
-    pub(super) login: Vec<f64>,
+/// A thing to measure of every way.
+pub(super) struct Column {
+    pub(super) head: &'static str,
+    /// Digits after the point.
+    pub(super) digits: usize,
+    pub(super) measure: Measure,
 }
 
-impl Samples {
-    pub(super) fn new(name: &'static str) -> Self {
-        Self { name, out: Vec::new(), into: Vec::new(), login: Vec::new() }
+/// What was measured, by way and column.
+pub(super) struct Table<'a> {
+    columns: &'a [Column],
+    rows: Vec<(&'a str, Vec<Vec<f64>>)>,
+}
+
+impl<'a> Table<'a> {
+    /// Every round goes through all the ways, so that whatever else the machine does meets
+    /// them alike.
+    pub(super) fn measure(
+        ways: &'a [Way],
+        columns: &'a [Column],
+        rounds: usize,
+        data: &Data,
+    ) -> Result<Self> {
+        let empty = |way: &'a Way| (way.name.as_str(), vec![Vec::new(); columns.len()]);
+        let mut rows = Vec::from_iter(ways.iter().map(empty));
+        for round in 1..=rounds {
+            for (index, column) in columns.iter().enumerate() {
+                for (way, (name, cells)) in ways.iter().zip(&mut rows) {
+                    let value = (column.measure)(way, data)?;
+                    if let Some(value) = value {
+                        eprintln!("{round}/{rounds}, {name}, {}: {value:.2}", column.head);
+                    }
+                    if let Some(cell) = cells.get_mut(index) {
+                        cell.extend(value);
+                    }
+                }
+            }
+        }
+        Ok(Self { columns, rows })
+    }
+
+    /// As Markdown. Each cell has the ratio of its median to that of the first row.
+    pub(super) fn markdown(&self) -> String {
+        let heads = Vec::from_iter(self.columns.iter().map(|column| column.head));
+        let mut text =
+            format!("| way | {} |\n{}|\n", heads.join(" | "), "|---".repeat(heads.len() + 1));
+        for (name, cells) in &self.rows {
+            let base = self.rows.first().map(|(_, cells)| cells.as_slice()).unwrap_or_default();
+            let cells = cells.iter().zip(base).zip(self.columns);
+            let cells = cells.map(|((cell, base), column)| show(cell, base, column.digits));
+            let _ = writeln!(text, "| {name} | {} |", Vec::from_iter(cells).join(" | "));
+        }
+        text
     }
 }
 
-/// The machine and the programs, in a line.
-pub(super) fn machine(root: &Path) -> Result<String> {
-    let cores = thread::available_parallelism()?;
-    let kernel = Cmd::new(root, "uname").args(["-s", "-r", "-m"]).read()?;
-    let rustc = Cmd::new(root, "rustc").arg("--version").read()?;
-    let openssh = std::process::Command::new("ssh").arg("-V").output()?;
-    let openssh = String::from_utf8_lossy(&openssh.stderr).into_owned();
-    let openssh = openssh.split(',').next().unwrap_or_default().trim().to_owned();
-    Ok(format!("{cores} cores, {}, {openssh}, {}", kernel.trim(), rustc.trim()))
-}
-
-/// The whole of `docs/benchmarks.md`.
-pub(super) fn markdown(all: &[Samples], machine: &str) -> String {
-    let mut text = format!(
-        "# Benchmarks\n\n\
-         Written by `cargo xtask bench`; every number is of one run, in which the ways take \
-         turns.\n\n\
-         Machine: {machine}. Client and server share it, over loopback.\n\n\
-         One row is one way from the OpenSSH client to a command: `sshd` is OpenSSH's own \
-         server over plain TCP, the others are `alknet serve` reached by `ProxyCommand \
-         alknet dial --via …`, so that they carry a second encryption (TLS or QUIC) and a \
-         second client process. Both servers use `{}` and `{}`. A transfer is {} MiB of \
-         zeros through `ssh` ({TRANSFERS} rounds, MB = 10^6 bytes), a login is `ssh HOST \
-         true` ({LOGINS} rounds). Each cell has minimum / **median** / maximum, and the \
-         ratio of the medians to sshd's.\n\n",
-        ALGORITHMS[0],
-        ALGORITHMS[1],
-        BYTES >> 20,
-    );
-    table(&mut text, all);
-    proxy_cost(&mut text, all);
-    text
-}
-
-/// The section about looking people up, around the table that the benchmark prints.
-pub(super) fn identities(table: &str) -> String {
-    format!(
-        "\n## Looking people up\n\n\
-         In the SQLite store of a state folder, one after the other, with the way into the \
-         database's own thread and back. {}\n",
-        table.trim()
-    )
-}
-
-fn table(text: &mut String, all: &[Samples]) {
-    text.push_str(
-        "| way | from the server, MB/s | to the server, MB/s | login, ms |\n|---|---|---|---|\n",
-    );
-    let Some(base) = all.first() else { return };
-    for way in all {
-        let cells = [
-            cell(&way.out, &base.out, 0),
-            cell(&way.into, &base.into, 0),
-            cell(&way.login, &base.login, 1),
-        ];
-        let _ = writeln!(text, "| {} | {} |", way.name, cells.join(" | "));
+fn show(values: &[f64], base: &[f64], digits: usize) -> String {
+    if values.is_empty() {
+        return "–".to_owned();
     }
-}
-
-fn cell(values: &[f64], base: &[f64], digits: usize) -> String {
     let (min, median, max) = spread(values);
     let ratio = median / spread(base).1;
     format!("{min:.digits$} / **{median:.digits$}** / {max:.digits$} (×{ratio:.2})")
-}
-
-/// What the ALPN-stream proxy costs: the same QUIC, with HTTP/3 and a session around it.
-fn proxy_cost(text: &mut String, all: &[Samples]) {
-    let find = |name| all.iter().find(|way| way.name == name);
-    let (Some(native), Some(inside)) = (find("quic"), find("webtransport")) else { return };
-    let ratio = |inside: &[f64], native: &[f64]| spread(inside).1 / spread(native).1;
-    let _ = writeln!(
-        text,
-        "\nThe proxy's own cost, webtransport against quic (ratio of medians): from the server \
-         ×{:.2}, to the server ×{:.2}, login ×{:.2}.",
-        ratio(&inside.out, &native.out),
-        ratio(&inside.into, &native.into),
-        ratio(&inside.login, &native.login),
-    );
 }
 
 /// Minimum, median and maximum.
@@ -112,20 +80,59 @@ fn spread(values: &[f64]) -> (f64, f64, f64) {
     (at(0), at(sorted.len() / 2), at(sorted.len().saturating_sub(1)))
 }
 
+/// The machine, the programs and the source, in a line.
+pub(super) fn machine(root: &Path) -> Result<String> {
+    let cores = thread::available_parallelism()?;
+    let load = fs::read_to_string("/proc/loadavg")?;
+    let load = load.split(' ').next().unwrap_or_default();
+    let kernel = Cmd::new(root, "uname").args(["-s", "-r", "-m"]).read()?;
+    let rustc = Cmd::new(root, "rustc").arg("--version").read()?;
+    let openssh = std::process::Command::new("ssh").arg("-V").output()?;
+    let openssh = String::from_utf8_lossy(&openssh.stderr).into_owned();
+    let openssh = openssh.split(',').next().unwrap_or_default().trim().to_owned();
+    Ok(format!(
+        "{cores} cores with a load of {load} before the run, {}, {openssh}, {}; {}",
+        kernel.trim(),
+        rustc.trim(),
+        commit(root)?,
+    ))
+}
+
+fn commit(root: &Path) -> Result<String> {
+    let commit = Cmd::new(root, "git").args(["rev-parse", "--short=12", "HEAD"]).read()?;
+    let sources = ["status", "--porcelain", "--", "crates", "Cargo.lock", "patches", "web"];
+    let changed = !Cmd::new(root, "git").args(sources).read()?.trim().is_empty();
+    Ok(format!("commit {}{}", commit.trim(), if changed { " with changes" } else { "" }))
+}
+
+/// The section about looking people up, around the table that the benchmark prints.
+pub(super) fn identities(table: &str) -> String {
+    format!(
+        "## Looking people up\n\n\
+         In the SQLite store of a state folder, one after the other, with the way into the \
+         database's own thread and back. {}\n",
+        table.trim()
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_table_has_medians_and_ratios() {
-        let mut base = Samples::new("sshd");
-        let mut quic = Samples::new("quic");
-        for (samples, scale) in [(&mut base, 1.0), (&mut quic, 2.0)] {
-            samples.out = [30.0, 10.0, 20.0].map(|value| value * scale).into();
-            samples.into = vec![100.0];
-            samples.login = vec![5.0];
-        }
-        let text = markdown(&[base, quic], "2 cores");
-        assert!(text.contains("| quic | 20 / **40** / 60 (×2.00) | "), "{text}");
+    fn a_table_has_medians_and_ratios() {
+        let columns = [
+            Column { head: "MB/s", digits: 0, measure: |_, _| Ok(None) },
+            Column { head: "ms", digits: 1, measure: |_, _| Ok(None) },
+        ];
+        let rows = vec![
+            ("sshd", vec![vec![30.0, 10.0, 20.0], vec![5.0]]),
+            ("quic", vec![vec![60.0, 20.0, 40.0], vec![]]),
+        ];
+        let text = Table { columns: &columns, rows }.markdown();
+        let expected = "| way | MB/s | ms |\n|---|---|---|\n\
+                        | sshd | 10 / **20** / 30 (×1.00) | 5.0 / **5.0** / 5.0 (×1.00) |\n\
+                        | quic | 20 / **40** / 60 (×2.00) | – |\n";
+        assert_eq!(text, expected);
     }
 }

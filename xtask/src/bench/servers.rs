@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -13,6 +13,8 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{files, sh::Cmd, tools};
 
+/// Where Debian's package has it.
+const SFTP_SERVER: &str = "/usr/lib/openssh/sftp-server";
 const START: Duration = Duration::from_secs(20);
 
 /// The client's SSH key and the server's host key.
@@ -52,46 +54,53 @@ impl Drop for Server {
 
 /// OpenSSH's server on a TCP port.
 pub(super) struct Sshd {
+    pub(super) address: Ipv4Addr,
     pub(super) port: u16,
     _server: Server,
 }
 
 impl Sshd {
-    pub(super) fn start(dir: &Path, keys: &Keys) -> Result<Self> {
+    /// At an address of the namespace that the caller is in.
+    pub(super) fn start(dir: &Path, keys: &Keys, address: Ipv4Addr) -> Result<Self> {
         let program = tools::find("sshd").context("no sshd")?;
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = TcpListener::bind((address, 0))?.local_addr()?.port();
         let config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {}\nAuthorizedKeysFile {}\n\
+            "Port {port}\nListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n\
+             PrintMotd no\nPrintLastLog no\nSubsystem sftp {SFTP_SERVER}\n\
              PidFile none\nLogLevel ERROR\nMaxStartups 100\n",
             keys.host.display(),
             keys.authorized.display(),
         );
-        let file = dir.join("sshd_config");
+        let file = dir.join(format!("sshd_config-{address}"));
         files::write(&file, config.as_bytes())?;
         // Where Debian's sshd, started as root, drops its privileges to.
         let _ = fs::create_dir_all("/run/sshd");
         let child = Command::new(program).args(["-D", "-e", "-f"]).arg(&file).spawn()?;
         let server = Server(child);
-        wait("sshd", || TcpStream::connect(("127.0.0.1", port)).ok())?;
-        Ok(Self { port, _server: server })
+        wait("sshd", || TcpStream::connect((address, port)).ok())?;
+        Ok(Self { address, port, _server: server })
     }
 }
 
 /// `alknet serve` on a port of its own, and the program to dial it with.
 pub(super) struct Node {
-    address: String,
+    pub(super) address: String,
     binary: PathBuf,
     client_home: PathBuf,
     _server: Server,
 }
 
 impl Node {
-    pub(super) fn start(dir: &Path, binary: &Path, keys: &Keys) -> Result<Self> {
-        let home = dir.join("node");
-        let log = fs::File::create(dir.join("node.log"))?;
+    /// At an address of the namespace that the caller is in.
+    pub(super) fn start(dir: &Path, binary: &Path, keys: &Keys, at: Ipv4Addr) -> Result<Self> {
+        let home = dir.join(format!("node-{at}"));
+        let log = fs::File::create(dir.join(format!("node-{at}.log")))?;
         let child = Command::new(binary)
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", &format!("{at}:0")])
+            // Run by root, a node lets nobody but its owner use an account without a mapping.
+            .arg("--account")
+            .arg(format!("bench={}", Cmd::new(dir, "id").arg("-un").read()?.trim()))
             .env("ALKNET_HOME", &home)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -103,23 +112,26 @@ impl Node {
             fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
         })?;
         let address = address.lines().next().unwrap_or_default().trim().to_owned();
-        let client_home = dir.join("client-home");
+        let client_home = dir.join(format!("client-{at}"));
         // Inside HTTPS the machine's key has to be known too.
         let id = Cmd::new(dir, binary).arg("id").env("ALKNET_HOME", &client_home).read()?;
         let ssh_key = keys.client.with_extension("pub").display().to_string();
-        let add = ["peer", "add", "bench", "--scope", "ssh", "--key", id.trim(), "--key", &ssh_key];
-        Cmd::new(dir, binary).args(add).env("ALKNET_HOME", &home).run()?;
+        let add = ["peer", "add", "bench", "--scope", "ssh,sftp,shell"];
+        let keys = ["--key", id.trim(), "--key", &ssh_key];
+        Cmd::new(dir, binary).args(add).args(keys).env("ALKNET_HOME", &home).run()?;
         Ok(Self { address, binary: binary.to_owned(), client_home, _server: server })
     }
 
-    /// The command that joins ssh to the node by a transport.
-    pub(super) fn dial(&self, via: &str) -> String {
-        format!(
-            "env ALKNET_HOME={} {} dial {} ssh --via {via}",
-            self.client_home.display(),
-            self.binary.display(),
-            self.address
-        )
+    /// A command of the client.
+    pub(super) fn command(&self, args: &[&str]) -> Vec<String> {
+        let home = format!("ALKNET_HOME={}", self.client_home.display());
+        let program = ["env".to_owned(), home, self.binary.display().to_string()];
+        program.into_iter().chain(args.iter().map(|arg| (*arg).to_owned())).collect()
+    }
+
+    /// The command that joins a program to a service of the node by a transport.
+    pub(super) fn dial(&self, service: &str, via: &str) -> String {
+        self.command(&["dial", &self.address, service, "--via", via]).join(" ")
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::algorithms;
+use crate::{KeyExchange, algorithms};
 
 /// Long enough for a busy machine, short enough that a hang is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -151,7 +151,7 @@ where
     let key = PrivateKey::random(&mut safe_rng(), Algorithm::Ed25519).unwrap();
     let config = Arc::new(server::Config {
         keys: vec![key],
-        preferred: algorithms::preferred(),
+        preferred: algorithms::preferred(KeyExchange::Compatible),
         auth_rejection_time: Duration::ZERO,
         ..server::Config::default()
     });

@@ -130,3 +130,46 @@ async fn a_flood_of_requests_ends_the_transport() {
     soon("the end of the flood", flood).await;
     assert!(client.is_closed());
 }
+
+/// Each channel stays far below what one may queue, and all of them together do not.
+#[tokio::test]
+async fn a_flood_over_many_channels_ends_the_transport() {
+    const CHANNELS: usize = 32;
+    let node = Node::new();
+    let client = node.session().await;
+    let mut channels = Vec::new();
+    for _ in 0..CHANNELS {
+        channels.push(client.channel_open_session().await.unwrap());
+    }
+    let value = "x".repeat(8192);
+    let requests = 48 * MIB / value.len() / CHANNELS;
+    let flood = async {
+        for channel in channels.iter().cycle().take(requests * CHANNELS) {
+            if channel.set_env(false, "LC_ALL", value.as_str()).await.is_err() {
+                return;
+            }
+        }
+    };
+    soon("the flood", flood).await;
+    let opened = soon("an answer", client.channel_open_session()).await;
+    assert!(opened.is_err());
+}
+
+/// The windows together are smaller than what ends a transport.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_programs_that_read_nothing_do_not_stop_another() {
+    const CHANNELS: usize = 40;
+    let node = Node::new();
+    let client = node.session().await;
+    let mut stalled = tokio::task::JoinSet::new();
+    for _ in 0..CHANNELS {
+        let channel = client.channel_open_session().await.unwrap();
+        channel.exec(true, "sleep 1000").await.unwrap();
+        // More than any window.
+        stalled.spawn(async move { channel.data_bytes(Bytes::from(vec![7; 4 * MIB])).await });
+    }
+    let busy = soon("the busy channel", run(&client, "head -c 64M /dev/zero")).await;
+    assert_eq!((busy.stdout.len(), busy.status), (BULK, Some(0)));
+    assert_eq!(stalled.len(), CHANNELS);
+    assert!(stalled.try_join_next().is_none());
+}

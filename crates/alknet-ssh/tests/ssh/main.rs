@@ -10,8 +10,12 @@
 
 mod certificates;
 mod flow;
+mod forwarding;
 mod login;
 mod node;
 mod openssh;
 mod revocation;
+mod services;
 mod sessions;
+mod start;
+mod stock_forwarding;

@@ -2,17 +2,24 @@
 
 use std::{
     future::Future,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use alknet_core::{
-    Access, Alpn, Audit, AuditEvent, AuditSink, AuthContext, Connection, Credential, Dispatcher,
-    HandlerRegistry, Identity, Limits, NodeId, NodeIdentity, SingleStream, Stream, TransportKind,
+    Access, Alpn, Audit, AuditEvent, AuditSink, AuthContext, BoxFuture, Connection, Credential,
+    Dispatcher, HandlerRegistry, Identity, Limits, NodeId, NodeIdentity, SingleStream, Stream,
+    TransportKind,
 };
-use alknet_ssh::{Account, HostKey, RevokedKeys, SshAdapter, SshConfig, SshLimits, UserKey};
+use alknet_host::{
+    Account, Accounts, Recorder as SessionRecorder,
+    network::{Policy, Resolve, Rule, Settings, Share},
+};
+use alknet_ssh::{
+    ChannelService, HostKey, KeyExchange, RevokedKeys, SshAdapter, SshConfig, SshLimits, UserKey,
+};
 use alknet_testing::{
     identities::{Identities, identity},
     memory,
@@ -37,12 +44,23 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what}: nothing happens"))
 }
 
+/// Never finds out where a name is.
+struct Nowhere;
+
+impl Resolve for Nowhere {
+    fn resolve<'a>(&'a self, _: &'a str, _: Share) -> BoxFuture<'a, std::io::Result<Vec<IpAddr>>> {
+        Box::pin(std::future::pending())
+    }
+}
+
 pub(crate) struct Node {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) identities: Arc<Identities>,
     pub(crate) audit: Recorder,
     pub(crate) revoked: RevokedKeys,
     pub(crate) account: Account,
+    /// It allows nothing by itself.
+    pub(crate) network: Policy,
     pub(crate) id: NodeId,
     home: TempDir,
 }
@@ -55,38 +73,55 @@ impl Node {
     pub(crate) fn with_limits(change: impl FnOnce(&mut SshLimits)) -> Self {
         let mut limits = SshLimits::default();
         change(&mut limits);
-        Self::with(limits, Limits::default())
+        Self::with(limits, Limits::default(), Vec::new(), None)
+    }
+
+    pub(crate) fn with_services(services: Vec<Arc<dyn ChannelService>>) -> Self {
+        Self::with(SshLimits::default(), Limits::default(), services, None)
+    }
+
+    pub(crate) fn with_recorder(recorder: Arc<dyn SessionRecorder>) -> Self {
+        Self::with(SshLimits::default(), Limits::default(), Vec::new(), Some(recorder))
     }
 
     pub(crate) fn with_node_limits(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
-        Self::with(SshLimits::default(), limits)
+        Self::with(SshLimits::default(), limits, Vec::new(), None)
     }
 
-    fn with(limits: SshLimits, of_node: Limits) -> Self {
+    fn with(
+        limits: SshLimits,
+        of_node: Limits,
+        services: Vec<Arc<dyn ChannelService>>,
+        recorder: Option<Arc<dyn SessionRecorder>>,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
-        let account = Account {
-            name: Account::current().unwrap().name,
-            home: home.path().into(),
-            shell: "/bin/bash".into(),
-        };
+        let mut account = Account::current().unwrap();
+        account.home = home.path().into();
+        account.shell = "/bin/bash".into();
         let node = NodeIdentity::from_seed(&[1; 32]).unwrap();
         let identities = Arc::new(Identities::new());
         let audit = Recorder::default();
         let revoked = RevokedKeys::default();
+        let network = Policy::with_resolver(Settings::default(), Nowhere);
         let adapter = SshAdapter::new(SshConfig {
             host_key: HostKey::from_seed(&[2; 32], &node).unwrap(),
             identities: identities.clone(),
             audit: Audit::new(audit.clone()),
-            account: account.clone(),
+            accounts: Accounts::own(account.clone()),
             limits,
+            key_exchange: KeyExchange::default(),
+            accept_env: vec!["LISTED".into(), "ANY_*".into()],
             revoked_keys: revoked.clone(),
+            recorder,
+            services,
+            network: network.clone(),
         });
         let mut registry = HandlerRegistry::new();
         registry.register(adapter, Access::Protocol).unwrap();
         let dispatcher = Dispatcher::new(registry, of_node, Audit::new(audit.clone()));
-        Self { dispatcher, identities, audit, revoked, account, id: node.id(), home }
+        Self { dispatcher, identities, audit, revoked, account, network, id: node.id(), home }
     }
 
     /// Where sessions start.
@@ -110,6 +145,20 @@ impl Node {
         let credential = Credential::Key(key.fingerprint());
         let identity = Identity { credential, ..identity(name, scopes) };
         self.identities.add_key(key.fingerprint(), identity);
+    }
+
+    /// Lets callers with a grant connect to these, and listen on those.
+    pub(crate) fn allow(&self, connect: &[&str], listen: &[&str]) {
+        let parsed = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let rule = Rule { connect: parsed(connect), listen: parsed(listen), ..Rule::default() };
+        self.network.replace(Settings { rules: vec![rule], ..Settings::default() });
+    }
+
+    /// Takes somebody's key away, and looks for who has to leave.
+    pub(crate) async fn revoke(&self, key: &PrivateKey) {
+        let key = UserKey::parse(&key.public_key().to_openssh().unwrap()).unwrap();
+        self.identities.revoke_key(&key.fingerprint());
+        self.dispatcher.recheck(&*self.identities).await;
     }
 
     /// The client's end of a new connection that the handler serves.

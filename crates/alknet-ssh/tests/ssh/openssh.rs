@@ -24,14 +24,17 @@ use crate::node::{Node, new_key, soon};
 /// A node on a port, and what an OpenSSH client of it needs.
 pub(crate) struct Setup {
     pub(crate) node: Node,
-    port: u16,
+    pub(crate) port: u16,
     files: TempDir,
     _listener: JoinSet<()>,
 }
 
 impl Setup {
     pub(crate) async fn new() -> Self {
-        let node = Node::new();
+        Self::of(Node::new()).await
+    }
+
+    pub(crate) async fn of(node: Node) -> Self {
         let (port, listener) = node.listen().await;
         let files = tempfile::tempdir().unwrap();
         let setup = Self { node, port, files, _listener: listener };

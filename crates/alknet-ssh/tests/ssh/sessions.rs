@@ -72,6 +72,11 @@ async fn the_environment_is_clean() {
         ("LD_PRELOAD", "/tmp/evil.so"),
         ("PATH", "/tmp"),
         ("LC_X=Y", "1"),
+        ("LISTED", "1"),
+        ("LISTED_NOT", "1"),
+        ("ANY_THING", "1"),
+        ("ANY_X=Y", "1"),
+        ("ANY_LONG", &*"x".repeat(5000)),
     ] {
         channel.set_env(false, name, value).await.unwrap();
     }
@@ -86,10 +91,12 @@ async fn the_environment_is_clean() {
     assert_eq!(
         names,
         [
+            "ANY_THING",
             "COLORTERM",
             "HOME",
             "LANG",
             "LC_TIME",
+            "LISTED",
             "LOGNAME",
             "PATH",
             "PWD",

@@ -57,7 +57,7 @@ pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
 /// Joins this process to one stream.
 async fn carry(connection: &Connection) -> Result<(), Failure> {
     let stream = connection.open_bi().await?;
-    let joined = stdio::join(stream, tokio::io::stdin(), tokio::io::stdout());
+    let joined = stdio::join(stream, stdio::input(), stdio::output());
     joined.await.map_err(explained)
 }
 

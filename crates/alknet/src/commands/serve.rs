@@ -7,6 +7,7 @@ mod reload;
 use std::sync::Arc;
 
 use alknet_core::BoxFuture;
+use alknet_host::descriptors;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -22,6 +23,9 @@ use crate::{
     node::Node,
     operations, output,
 };
+
+/// A node that may open fewer descriptors than this says so.
+const FEW: u64 = 4096;
 
 /// Run a node
 ///
@@ -47,6 +51,7 @@ pub(crate) async fn run(args: Args, home: &Home, more: Services) -> Result<(), F
     // Before the node stands: a signal that comes early must not be lost.
     let mut signals = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
     let mut hangup = signal(SignalKind::hangup())?;
+    raise_descriptors();
     let config = Config::load_checked(home).await?;
     let settings = flags.settings(config.clone());
     let cover = settings.config.cover;
@@ -78,6 +83,16 @@ pub(crate) async fn run(args: Args, home: &Home, more: Services) -> Result<(), F
         output::note(format!("{closed} {were} closed at the deadline"))?;
     }
     Ok(())
+}
+
+/// Makes room for connections and files: what the system gives by itself is for programs with
+/// few of them.
+fn raise_descriptors() {
+    match descriptors::raise() {
+        Ok(limit) if limit >= FEW => tracing::debug!(limit, "descriptors"),
+        Ok(limit) => tracing::warn!(limit, "the node may open few descriptors: raise ulimit -Hn"),
+        Err(error) => tracing::warn!(%error, "the limit of descriptors cannot be raised"),
+    }
 }
 
 /// Reloads at each SIGHUP, until one says that the terminal is gone in which the node was

@@ -7,6 +7,7 @@ use std::{
 };
 
 use alknet_core::WebCertificate;
+use alknet_host::{Accounts, Leader};
 use alknet_ssh::RevokedKeys;
 
 use super::{Certificate, Config, ConfigError, blocking, problem::Wrong};
@@ -47,11 +48,17 @@ fn of_files(config: &Config) -> Found {
     if let Some(path) = &config.identities {
         note("identities", People::open(path.to_path_buf()).map(drop).map_err(Wrong::from));
     }
+    let accounts = Accounts::of_process(config.accounts.mapping(), Leader::new(""));
+    note("accounts", accounts.map(drop).map_err(Wrong::from));
+    note("pam", config.pam.check());
     for server in &config.import.mcp {
         note("import.mcp", server.source().map(drop));
     }
     for api in &config.import.openapi {
         note("import.openapi", api.source().map(drop));
+    }
+    for (name, export) in &config.sftp.exports {
+        note("sftp.exports", export.open(name).map(drop));
     }
     if config.limits.ban.is_zero() {
         note("limits.ban", Err(Wrong::Zero));

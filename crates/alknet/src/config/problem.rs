@@ -8,6 +8,7 @@ use std::{
 };
 
 use alknet_core::WebCertificateError;
+use alknet_host::AccountError;
 use alknet_http::mcp::import::ImportError;
 use alknet_ssh::RevokedKeysError;
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
@@ -156,6 +157,18 @@ pub(crate) enum Wrong {
     /// An HTTP API cannot be imported.
     #[error(transparent)]
     ImportedApi(#[from] alknet_http::api::import::ImportError),
+    /// The machine describes no such PAM service.
+    #[error("there is no PAM service {service:?} in /etc/pam.d")]
+    NoPamService {
+        /// Its name.
+        service: String,
+    },
+    /// Somebody is mapped to an account that the node cannot become.
+    #[error(transparent)]
+    Accounts(#[from] AccountError),
+    /// A folder cannot be exported.
+    #[error(transparent)]
+    Export(#[from] alknet_sftp::ExportError),
     /// There is no home folder to look in.
     #[error(transparent)]
     NoFolder(#[from] etcetera::HomeDirError),

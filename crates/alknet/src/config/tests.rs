@@ -26,6 +26,8 @@ fn every_key_is_read() {
         drain = "90s"
         authorized_keys = "keys"
         identities = "people.toml"
+        pam = "off"
+        accounts = { alice = ["alice", "www-data"], "*" = "nobody" }
         [limits]
         sessions = 1
         sessions_per_address = 7
@@ -38,7 +40,31 @@ fn every_key_is_read() {
         exempt = ["192.0.2.7", "2001:db8::/32"]
         [ssh]
         access = "scope"
+        key_exchange = "post-quantum"
+        accept_env = ["GIT_*"]
         revoked_keys = "krl"
+        [sftp.exports.notes]
+        path = "notes"
+        quota = "1GiB"
+        atomic = true
+        [recordings]
+        who = ["alice"]
+        accounts = ["root"]
+        input = true
+        keep = 9
+        max_age = "30d"
+        max_size = "1GiB"
+        [forward]
+        audit_destinations = true
+        connections_per_identity = 10
+        listeners_per_identity = 11
+        [[forward.allow]]
+        connect = ["DB.internal:5432", "/run/db/*"]
+        listen = ["localhost:8000-8999"]
+        udp = ["*:53"]
+        scope = "forward:db"
+        [[forward.allow]]
+        connect = ["[2001:db8::/32]:*"]
         [audit]
         keep = 2
         max_size = "512KiB"
@@ -67,13 +93,35 @@ fn every_key_is_read() {
         "drain": "90s",
         "authorized_keys": "/home/keys",
         "identities": "/home/people.toml",
+        "pam": "off",
+        "accounts": { "alice": ["alice", "www-data"], "*": ["nobody"] },
         "limits": {
             "sessions": 1, "sessions_per_address": 7, "sessions_per_identity": 2,
             "streams_per_identity": 3,
             "handshakes": 4, "handshakes_per_address": 5, "failures_per_address": 6,
             "ban": "30d", "exempt": ["192.0.2.7/32", "2001:db8::/32"],
         },
-        "ssh": { "access": "scope", "revoked_keys": "/home/krl" },
+        "ssh": {
+            "access": "scope", "key_exchange": "post-quantum", "accept_env": ["GIT_*"],
+            "revoked_keys": "/home/krl",
+        },
+        "sftp": { "exports": {
+            "notes": { "path": "/home/notes", "quota": "1GiB", "atomic": true },
+        } },
+        "recordings": {
+            "who": ["alice"], "accounts": ["root"], "input": true,
+            "keep": 9, "max_age": "30d", "max_size": "1GiB",
+        },
+        "forward": {
+            "audit_destinations": true,
+            "connections_per_identity": 10, "listeners_per_identity": 11,
+            "allow": [{
+                "connect": ["db.internal:5432", "/run/db/*"],
+                "listen": ["localhost:8000-8999"],
+                "udp": ["*:53"],
+                "scope": "forward:db",
+            }, { "connect": ["[2001:db8::/32]:*"] }],
+        },
         "audit": { "keep": 2, "max_size": "512KiB" },
         "import": { "mcp": [{
             "namespace": "far",
@@ -96,6 +144,14 @@ fn every_key_is_read() {
     assert_eq!(live.len() + fixed.len(), schema::keys(&schema().to_value(), "").len());
 }
 
+#[test]
+fn all_is_a_word_and_names_are_a_list() {
+    let who = |text: &str| parse(&format!("[recordings]\nwho = {text}")).map(|it| it.recordings);
+    assert!(who("\"all\"").unwrap().rules().all);
+    assert!(!who("[\"all\"]").unwrap().rules().all);
+    assert!(problems("[recordings]\nwho = \"alice\"")[0].contains("\"all\" or a list of names"));
+}
+
 /// What an older release took stays right.
 #[test]
 fn a_bare_number_is_seconds() {
@@ -108,6 +164,17 @@ fn the_defaults_are_those_of_the_parts() {
     let (ours, node) = (Limits::default().of_node(), alknet_core::Limits::default());
     assert_eq!(format!("{ours:?}"), format!("{node:?}"));
     assert_eq!(Audit::default().limits(), crate::audit::Limits::default());
+    assert_eq!(Forward::default().policy(), alknet_host::network::Settings::default());
+}
+
+#[test]
+fn a_rule_for_forwarding_that_is_none_says_why() {
+    let found = |rule: &str| problems(&format!("[[forward.allow]]\n{rule}"))[0].clone();
+    assert!(found("connect = ['10.0.0.5/8:1']").contains("write 10.0.0.0/8"));
+    assert!(found("connect = ['127.1:80']").contains("four decimal numbers"));
+    assert!(found("listen = ['localhost']").contains("HOST:PORT"));
+    assert!(found("connect = ['*:*']\nscope = 'forward:*'").contains("belongs into grants"));
+    assert!(found("allow = ['*:*']").contains("allow"));
 }
 
 #[test]

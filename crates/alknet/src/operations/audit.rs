@@ -68,14 +68,18 @@ async fn tail(
     let behind = context.after().map(str::parse::<Head>).transpose();
     let behind = behind.map_err(|_| CallError::invalid_input("the event is none of this log"))?;
     let home = parts.home.clone();
+    // What is written while the last entries are sent is none of them.
+    let bounded = behind.is_none() && !wanted.follow;
+    let mut left = if bounded { wanted.lines } else { usize::MAX };
     let mut tail = blocking(move || open(&home, behind, wanted.lines)).await?;
     let mut ticks = tokio::time::interval(TICK);
     loop {
         let (entries, rest) = blocking(move || batch(tail)).await?;
         tail = rest;
-        let is_all = entries.len() < BATCH;
-        for (head, line) in entries {
+        let is_all = entries.len() < BATCH || entries.len() >= left;
+        for (head, line) in entries.into_iter().take(left) {
             items.send_event(head.to_string(), Raw(line)).await?;
+            left = left.saturating_sub(1);
         }
         if is_all {
             if !wanted.follow {

@@ -1,4 +1,4 @@
-//! `exec/run`: a command, as the account of the node.
+//! `exec/run`: a command, as the account of the caller.
 
 mod group;
 mod output;
@@ -10,7 +10,7 @@ use std::{
 
 use alknet_call::{Access, CALLED, CallError, Context, Items, Operation};
 use alknet_core::{Action, AuditEvent};
-use alknet_ssh::Account;
+use alknet_host::{Account, Accounts};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -37,13 +37,13 @@ const NOT_STARTED: &str = "NOT_STARTED";
 
 /// The operations that run commands.
 pub(super) fn operations(parts: &Arc<Parts>) -> Made {
-    let exec = Exec { account: parts.account.clone(), places: Semaphore::new(COMMANDS) };
+    let exec = Exec { accounts: parts.accounts.clone(), places: Semaphore::new(COMMANDS) };
     Ok(vec![
         Operation::subscription("exec/run", on_items(&Arc::new(exec), run))?
             .describe(
-                "Runs a command as the account of the node and gives what it writes, then how \
-                 it ended. The end of the call is the end of the command and of what it has \
-                 started. Needs the scope exec:run as well.",
+                "Runs a command as the caller's account of the machine, the first of theirs \
+                 where the node serves several, and gives what it writes, then how it ended. The \
+                 end of the call is the end of the command and of what it has started. Needs the scope exec:run as well.",
             )
             .access(Access::Also(Action::from("exec:run")))
             .error(NOT_STARTED, "The program could not be started."),
@@ -53,7 +53,7 @@ pub(super) fn operations(parts: &Arc<Parts>) -> Made {
 /// What commands run with.
 #[derive(Debug)]
 struct Exec {
-    account: Account,
+    accounts: Accounts,
     places: Semaphore,
 }
 
@@ -97,7 +97,8 @@ async fn run(
     let full = |_| CallError::unavailable(format!("{COMMANDS} commands run already"));
     let _place = exec.places.try_acquire().map_err(full)?;
     let stdin = input(&run)?;
-    let command = command(&exec.account, &run)?;
+    let account = account(&exec, &context).await?;
+    let command = command(&account, &run)?;
     let subject = Some("exec/run".to_owned());
     let called = AuditEvent { subject, ..AuditEvent::about(CALLED, context.auth()) };
     context.registry().audit().record(called);
@@ -109,6 +110,16 @@ async fn run(
             Err(_) => Err(CallError::timeout()),
         },
     }
+}
+
+/// Who the command runs as. Why there is nobody is for the log alone.
+async fn account(exec: &Exec, context: &Context) -> Result<Account, CallError> {
+    let none = || CallError::forbidden("the node has no account of the machine for you");
+    let identity = context.auth().identity.as_deref().ok_or_else(none)?;
+    exec.accounts.of(identity, None).await.map_err(|error| {
+        tracing::warn!(%error, identity = identity.id, "a command was refused");
+        none()
+    })
 }
 
 fn input(run: &Run) -> Result<Vec<u8>, CallError> {
@@ -141,7 +152,8 @@ fn command(account: &Account, run: &Run) -> Result<Command, CallError> {
     }
     command.envs(&run.env);
     if let Some(folder) = &run.cwd {
-        if !account.home.join(folder).is_dir() {
+        // Another account looks for itself, once it is nobody else.
+        if account.is_own() && !account.home.join(folder).is_dir() {
             return Err(CallError::invalid_input("cwd is no folder"));
         }
         command.current_dir(account.home.join(folder));

@@ -107,7 +107,7 @@ async fn status(parts: Arc<Parts>, _: Context, _: Nothing) -> Result<Status, Cal
         version: env!("CARGO_PKG_VERSION"),
         node: parts.id.to_string(),
         name: parts.name.clone(),
-        account: parts.account.name.clone(),
+        account: parts.accounts.node().name.clone(),
         address: parts.address,
         started_at: store::now().saturating_sub_unsigned(uptime_s),
         uptime_s,

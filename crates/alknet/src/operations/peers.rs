@@ -1,7 +1,8 @@
 //! `peers/…`: who may use the node.
 //!
 //! Nobody gives more than they have, nor changes a peer that may do more than they: the
-//! store holds every change against the caller's scopes.
+//! store holds every change against the caller's scopes. Nor does anybody come to an account
+//! of the machine by a peer that they add or change.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use alknet_core::{Credential, Identity, KeyFingerprint, ProviderError, Scopes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Made, Parts, by, on, parsed_scopes, recorder, scopes};
+use super::{Made, Parts, by, holds_accounts, on, parsed_scopes, recorder, scopes};
 use crate::{
     config::Config,
     failure::Failure,
@@ -135,6 +136,7 @@ async fn put(
 ) -> Result<Changed, CallError> {
     let keys: Vec<PeerKey> = new_keys.iter().map(|text| key(text)).collect::<Result<_, _>>()?;
     let authorities: Vec<Authority> = trusted.iter().map(authority).collect::<Result<_, _>>()?;
+    holds_accounts(parts, context.auth(), name).await?;
     let limit = scopes(context.auth());
     for key in &keys {
         free(parts.identities.by_key(&key.fingerprint).await, &limit)?;

@@ -18,7 +18,7 @@ use alknet_core::{
     Access, Alpn, Audit, AuditEvent, AuditSink, AuthContext, Credential, Dispatcher,
     HandlerRegistry, Identity, Limits, NodeId, Scopes, TransportKind,
 };
-use alknet_ssh::Account;
+use alknet_host::{Account, Accounts};
 use alknet_vault::{Mnemonic, Purpose, Vault};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -70,7 +70,7 @@ impl Rig {
             certificates: Arc::new(certificates(&home)),
             dispatcher: dispatcher.clone(),
             peers,
-            account: account(folder.path()),
+            accounts: Accounts::own(account(folder.path())),
             id: NodeId::from_bytes([7; 32]),
             name: "testing".into(),
             address: SocketAddr::from(([127, 0, 0, 1], 4433)),
@@ -130,7 +130,10 @@ fn certificates(home: &Home) -> Certificates {
 
 /// The account of this process, with a shell and a home that hold no surprises.
 fn account(home: &std::path::Path) -> Account {
-    Account { home: home.into(), shell: "/bin/sh".into(), ..Account::current().unwrap() }
+    let mut account = Account::current().unwrap();
+    account.home = home.into();
+    account.shell = "/bin/sh".into();
+    account
 }
 
 /// Somebody with an id and scopes.

@@ -11,7 +11,7 @@ use alknet_core::Scopes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Made, Parts, by, on, parsed_scopes, recorder, scopes};
+use super::{Made, Parts, by, holds_accounts, on, parsed_scopes, recorder, scopes};
 use crate::{
     links::Hosts,
     roster::{ChangeError, tokens},
@@ -105,11 +105,13 @@ async fn create(parts: Arc<Parts>, context: Context, create: Create) -> Result<C
     let limit = scopes(context.auth());
     let by = by(context.auth(), &limit);
     let name = parse_name(&create.name).map_err(CallError::invalid_input)?;
+    let peer = create.peer.as_deref().unwrap_or(by.name);
+    holds_accounts(&parts, context.auth(), peer).await?;
     let granted = create.scopes.as_deref().map(parsed_scopes).transpose()?;
     let new = NewToken {
         by,
         name: &name,
-        peer: create.peer.as_deref().unwrap_or(by.name),
+        peer,
         scopes: granted.as_ref(),
         lifetime: create.lifetime_s.map(Duration::from_secs),
     };

@@ -129,12 +129,19 @@ pub(super) async fn show(
             name: &identity.name,
             scopes: identity.scopes.iter().map(ToString::to_string).collect(),
         },
-        ssh_user: &web.account,
+        ssh_user: &login_name(&web, &identity),
         certificates: &certificates,
         statement: URL_SAFE_NO_PAD.encode(&statement),
         signature: URL_SAFE_NO_PAD.encode(signature),
     };
     ([(header::CACHE_CONTROL, "no-store")], Json(&session)).into_response()
+}
+
+/// The login name that somebody gets by themselves. Where there is none, a login as the
+/// node's account is refused with the reason in the audit log.
+fn login_name(web: &Web, identity: &Identity) -> String {
+    let own = || web.accounts.node().name.clone();
+    web.accounts.names(identity).into_iter().next().unwrap_or_else(own)
 }
 
 /// `POST /alknet/keys`: authorises an SSH key for whoever is signed in, as long as they are.

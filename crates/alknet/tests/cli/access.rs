@@ -74,19 +74,19 @@ fn explain(machine: &Machine, args: &[&str]) -> (Option<i32>, String) {
 #[test]
 fn explain_names_the_rule() {
     let machine = Machine::new();
-    let scopes = "alknet/git:read:*,ssh:forward:*:443";
+    let scopes = "alknet/git:read:*,forward:connect:*:443";
     machine.ok(&["peer", "add", "alice", "--key", KEY, "--scope", scopes]);
     for (args, code, told) in [
         (
-            &["alice", "ssh:forward:db:443"][..],
+            &["alice", "forward:connect:db:443"][..],
             0,
-            "allowed: by scope ssh:forward:*:443 of the peer alice",
+            "allowed: by scope forward:connect:*:443 of the peer alice",
         ),
         (&["alice", "alknet/git:read:x"], 0, "allowed: by scope git:read:* of the peer alice"),
         (
             &["alice", "git:write:notes"],
             1,
-            "denied: nothing alice has covers git:write:notes (has: git:read:*,ssh:forward:*:443)",
+            "denied: nothing alice has covers git:write:notes (has: forward:connect:*:443,git:read:*)",
         ),
         (&["owner", "anything"], 0, "allowed: by scope * of the peer owner"),
         (

@@ -11,9 +11,11 @@
     reason = "helpers of tests"
 )]
 
+mod accounts;
 mod call;
 mod certificates;
 mod client;
+mod forward;
 mod hostile;
 mod http;
 mod https;
@@ -23,9 +25,14 @@ mod node;
 mod openssh;
 mod own_service;
 mod process;
+mod recordings;
 mod refusals;
 mod reload;
 mod revocation;
 mod secrets;
 mod session;
+mod sftp;
+mod shell;
+mod socks;
+mod ssh_clients;
 mod terminal;

@@ -116,9 +116,17 @@ impl Node {
         Self::run(home, home.example(name, &SERVE))
     }
 
-    /// A command that serves this state folder and prints how to reach it as JSON.
+    /// A command that serves this state folder and prints how to reach it as JSON. Run by
+    /// root it lets everybody use the account that the tests are about.
     #[track_caller]
     pub(crate) fn run(home: &Home, mut serve: Command) -> Self {
+        serve.arg("--account").arg(format!("*={}", account()));
+        Self::run_unmapped(home, serve)
+    }
+
+    /// The same with the accounts that the command itself says.
+    #[track_caller]
+    pub(crate) fn run_unmapped(home: &Home, mut serve: Command) -> Self {
         let mut child = serve
             .envs(account_of(home.path()))
             .stdin(Stdio::null())

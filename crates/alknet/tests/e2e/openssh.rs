@@ -177,6 +177,24 @@ fn alknet_ssh_needs_no_options() {
     }
 }
 
+/// A connection that is there already may be one to another server.
+#[test]
+fn alknet_ssh_shares_no_connection_of_the_users() {
+    let (_home, node, client) = node_and_client();
+    let to = format!("{}@{}", account(), node.address());
+    let (config, socket) = (client.home.path().join("config"), client.home.path().join("control"));
+    let sharing = format!("ControlMaster auto\nControlPath {}\n", socket.display());
+    std::fs::write(&config, sharing).unwrap();
+    let look = format!("test -S {} && echo shared || echo alone", socket.display());
+    let run = |more: &[String]| {
+        let mut ssh = client.home.alknet(&["ssh", &to, "-F", config.to_str().unwrap(), "-i"]);
+        ssh.arg(client.key()).args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]);
+        stdout(&output(ssh.args(more).arg(&look)))
+    };
+    assert_eq!(run(&[]), "alone\n");
+    assert_eq!(run(&["-S".into(), socket.display().to_string()]), "shared\n");
+}
+
 fn piped(command: &mut Command) -> Child {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
 }

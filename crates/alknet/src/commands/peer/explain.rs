@@ -18,7 +18,7 @@ use crate::{
 /// Exit code 0 if it is allowed, else 1.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  alknet peer explain alice ssh:forward:db.internal:5432\n  alknet peer explain alice git:write:notes --token 5f2a90c1d3e4"
+    after_help = "Example:\n  alknet peer explain alice forward:connect:db.internal:5432\n  alknet peer explain alice git:write:notes --token 5f2a90c1d3e4"
 )]
 pub(super) struct Args {
     /// A peer, or somebody in the file of people: their name or id

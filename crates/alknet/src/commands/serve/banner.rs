@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use alknet_host::Accounts;
 use serde::Serialize;
 
 use crate::{failure::Failure, links::Hosts, node::Node, output};
@@ -16,6 +17,9 @@ struct Banner {
     ssh: String,
     #[serde(skip)]
     cover: bool,
+    /// Whether peers need an account to be mapped to.
+    #[serde(skip)]
+    mapped: bool,
 }
 
 /// Prints how to reach the node; the sign-in link goes nowhere but to this process's stdout.
@@ -39,6 +43,7 @@ pub(super) async fn print(
             host.trim_matches(['[', ']'])
         ),
         cover,
+        mapped: Accounts::is_privileged(),
     };
     if json { print_line(&banner) } else { print_text(&banner) }
 }
@@ -65,6 +70,12 @@ fn print_text(banner: &Banner) -> Result<(), Failure> {
         )?;
     } else {
         output::line("         (with a key from `alknet peer add NAME --key FILE --scope ssh`)")?;
+    }
+    if banner.mapped {
+        output::line(
+            "         (this node runs as root: who may not do everything uses the accounts that \
+             `accounts` in alknet.toml or --account PEER=ACCOUNT gives them, and else none)",
+        )?;
     }
     Ok(())
 }

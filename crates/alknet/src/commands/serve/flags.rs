@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use super::banner;
 use crate::{
-    config::{AuthorizedKeys, Certificate, Config, Decoy, Span},
+    config::{Accounts, AuthorizedKeys, Certificate, Config, Decoy, Mapped, Span},
     node::Settings,
 };
 
@@ -31,6 +31,10 @@ pub(crate) struct Flags {
     /// Let the keys of an authorized_keys file use SSH [default FILE: ~/.ssh/authorized_keys]
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     authorized_keys: Option<Option<PathBuf>>,
+    /// Where the node runs as root: an account that a peer may use; PEER is a name, an id, or *
+    /// for everybody
+    #[arg(long = "account", value_name = "PEER=ACCOUNT")]
+    accounts: Vec<Mapped>,
     /// How long a shutdown waits for sessions to end: 30s, 5m, or a number of seconds [default: 10s]
     #[arg(long, value_name = "TIME", value_parser = parse_drain)]
     drain: Option<Span>,
@@ -59,6 +63,7 @@ impl Flags {
             decoy: self.decoy.clone().or(config.decoy),
             certificate: certificate.map(of_files).or(config.certificate),
             authorized_keys: authorized_keys.unwrap_or(config.authorized_keys),
+            accounts: Accounts::of_flags(&self.accounts).unwrap_or(config.accounts),
             drain: self.drain.unwrap_or(config.drain),
             ..config
         }
@@ -72,6 +77,7 @@ impl Flags {
             "decoy" => self.decoy.is_some(),
             "certificate" => self.certificate.is_some(),
             "authorized_keys" => self.authorized_keys.is_some(),
+            "accounts" => !self.accounts.is_empty(),
             "drain" => self.drain.is_some(),
             _ => false,
         }
@@ -115,6 +121,7 @@ mod tests {
             (&["--certificate", "a", "--key", "b"], "certificate"),
             (&["--authorized-keys"], "authorized_keys"),
             (&["--authorized-keys=file"], "authorized_keys"),
+            (&["--account", "alice=www-data", "--account", "*=nobody"], "accounts"),
             (&["--drain", "5m"], "drain"),
             (&["--drain", "300"], "drain"),
         ] {
@@ -131,6 +138,9 @@ mod tests {
         for args in [
             &["--decoy", "https://secure.example"][..],
             &["--decoy", "redirect:no url"],
+            &["--account", "alice"],
+            &["--account", "a/b=c"],
+            &["--account", "alice=a b"],
             &["--drain", "soon"],
             &["--certificate", "a"],
         ] {

@@ -5,6 +5,7 @@ use std::{
     process::{ExitStatus, Stdio},
 };
 
+use alknet_host::hand_over;
 use rustix::process::{Pid, WaitId, WaitIdOptions, kill_process_group, waitid};
 use tokio::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
@@ -38,6 +39,7 @@ impl Group {
         // Before the command can exit.
         let exits = signal(SignalKind::child())?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        hand_over(&mut command)?;
         let mut child = command.spawn()?;
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());

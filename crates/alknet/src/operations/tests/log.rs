@@ -60,3 +60,14 @@ async fn a_log_that_was_changed_does_not_verify() {
     assert_eq!(report["ok"], false);
     assert!(report["fault"].as_str().unwrap().contains("was changed"), "{report}");
 }
+
+#[tokio::test]
+async fn the_last_entries_are_no_more_than_were_asked_for() {
+    let rig = Rig::new().await;
+    append(&rig, &["old"; 200]);
+    let mut tail = rig.start(&reader(), "audit/tail", json!({ "lines": 150 })).unwrap();
+    entries(&mut tail, 1).await;
+    append(&rig, &["new"; 3]);
+    assert_eq!(entries(&mut tail, 149).await.0, ["old"; 149]);
+    assert!(tail.next().await.is_none(), "nothing that came later");
+}

@@ -13,15 +13,15 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use russh::Pty;
 use rustix::{
+    fs::Mode,
     io::Errno,
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
-    termios::{OptionalActions, Winsize, tcgetattr, tcsetattr, tcsetwinsize},
+    termios::{OptionalActions, Termios, Winsize, tcgetattr, tcsetattr, tcsetwinsize},
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, unix::AsyncFd};
 
-use crate::{modes, sys};
+use crate::{Account, sys};
 
 /// A read of the kernel's terminal buffer never gives more than this.
 const READ: usize = 8 * 1024;
@@ -29,7 +29,7 @@ const READ: usize = 8 * 1024;
 /// The owning end of a pseudo-terminal. Reads end when the last process on the terminal is
 /// gone; dropping it hangs the terminal up.
 #[derive(Debug, Clone)]
-pub(crate) struct Terminal(Arc<Inner>);
+pub struct Terminal(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -39,16 +39,25 @@ struct Inner {
 
 /// Rows, columns and pixels, as a client gives them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Size {
-    pub(crate) columns: u32,
-    pub(crate) rows: u32,
-    pub(crate) width: u32,
-    pub(crate) height: u32,
+pub struct Size {
+    /// Characters in a line.
+    pub columns: u32,
+    /// Lines.
+    pub rows: u32,
+    /// Pixels across; 0 where nobody knows.
+    pub width: u32,
+    /// Pixels down; 0 where nobody knows.
+    pub height: u32,
+}
+
+impl Size {
+    /// What nobody has told.
+    pub const UNKNOWN: Self = Self { columns: 0, rows: 0, width: 0, height: 0 };
 }
 
 impl Terminal {
-    /// Opens a terminal and the end of it that a child gets.
-    pub(crate) fn open(size: Size, modes: &[(Pty, u32)]) -> io::Result<(Self, OwnedFd)> {
+    /// Opens a terminal and the end of it that a child gets; `configure` sets its modes.
+    pub fn open(size: Size, configure: impl FnOnce(&mut Termios)) -> io::Result<(Self, OwnedFd)> {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         grantpt(&master)?;
         unlockpt(&master)?;
@@ -62,7 +71,7 @@ impl Terminal {
             .open(&path)?
             .into();
         let mut settings = tcgetattr(&slave)?;
-        modes::apply(&mut settings, modes);
+        configure(&mut settings);
         tcsetattr(&slave, OptionalActions::Now, &settings)?;
         let terminal = Self(Arc::new(Inner { master: sys::watch(master)?, path }));
         terminal.resize(size)?;
@@ -70,7 +79,7 @@ impl Terminal {
     }
 
     /// Sets the size; the processes on the terminal are told by the kernel.
-    pub(crate) fn resize(&self, size: Size) -> io::Result<()> {
+    pub fn resize(&self, size: Size) -> io::Result<()> {
         let cells = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
         let size = Winsize {
             ws_row: cells(size.rows),
@@ -81,24 +90,36 @@ impl Terminal {
         Ok(tcsetwinsize(self.0.master.get_ref(), size)?)
     }
 
+    /// Gives the device to an account that programs become, which else could not open it:
+    /// theirs to read and write, and for the group `tty` to write messages to. It ends with
+    /// this terminal, so nothing is to be taken back.
+    pub fn give_to(&self, account: &Account) -> io::Result<()> {
+        let Some(switch) = &account.switch else { return Ok(()) };
+        // The path is this terminal's for as long as it is open.
+        let group = switch.messages.unwrap_or(switch.gid);
+        let mode = if switch.messages.is_some() { 0o620 } else { 0o600 };
+        rustix::fs::chown(&self.0.path, Some(switch.uid), Some(group))?;
+        Ok(rustix::fs::chmod(&self.0.path, Mode::from_raw_mode(mode))?)
+    }
+
     /// The device in the file system.
-    pub(crate) fn path(&self) -> &PathBuf {
+    pub fn path(&self) -> &PathBuf {
         &self.0.path
     }
 
     /// A handle that does not keep the terminal open.
-    pub(crate) fn downgrade(&self) -> WeakTerminal {
+    pub fn downgrade(&self) -> WeakTerminal {
         WeakTerminal(Arc::downgrade(&self.0))
     }
 }
 
 /// A handle that does not keep the terminal open.
 #[derive(Debug)]
-pub(crate) struct WeakTerminal(std::sync::Weak<Inner>);
+pub struct WeakTerminal(std::sync::Weak<Inner>);
 
 impl WeakTerminal {
     /// The terminal, if it is still open.
-    pub(crate) fn upgrade(&self) -> Option<Terminal> {
+    pub fn upgrade(&self) -> Option<Terminal> {
         self.0.upgrade().map(Terminal)
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::sys;
+use crate::{leader, sys};
 
 /// How often a group that was told to hang up is looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -20,22 +20,25 @@ const POLL: Duration = Duration::from_millis(20);
 /// A running child that leads a process group. When it is dropped before it has exited, its
 /// group is killed.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     group: Pid,
 }
 
 /// The parent's ends of a child's pipes.
 #[derive(Debug)]
-pub(crate) struct Pipes {
-    pub(crate) stdin: Option<ChildStdin>,
-    pub(crate) stdout: Option<ChildStdout>,
-    pub(crate) stderr: Option<ChildStderr>,
+pub struct Pipes {
+    /// Where the child reads from.
+    pub stdin: Option<ChildStdin>,
+    /// What the child writes.
+    pub stdout: Option<ChildStdout>,
+    /// What the child complains of.
+    pub stderr: Option<ChildStderr>,
 }
 
 impl Process {
     /// Starts a command with pipes.
-    pub(crate) fn with_pipes(mut command: Command) -> io::Result<(Self, Pipes)> {
+    pub fn with_pipes(mut command: Command) -> io::Result<(Self, Pipes)> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = Self::spawn(command, false)?;
         let child = &mut process.child;
@@ -45,24 +48,25 @@ impl Process {
     }
 
     /// Starts a command whose standard streams already are a terminal.
-    pub(crate) fn on_terminal(command: Command) -> io::Result<Self> {
+    pub fn on_terminal(command: Command) -> io::Result<Self> {
         Self::spawn(command, true)
     }
 
     fn spawn(mut command: Command, terminal: bool) -> io::Result<Self> {
         sys::isolate(&mut command, terminal);
+        leader::hand_over(&mut command)?;
         let child = command.spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         Ok(Self { child, group: group.ok_or(io::ErrorKind::NotFound)? })
     }
 
     /// Waits for the leader of the group to exit. Cancel safe.
-    pub(crate) async fn exited(&mut self) -> io::Result<ExitStatus> {
+    pub async fn exited(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
     /// Signals the group while its leader runs: later the number may be another's.
-    pub(crate) fn signal(&self, signal: Signal) {
+    pub fn signal(&self, signal: Signal) {
         if self.child.id().is_some()
             && let Err(error) = kill_process_group(self.group, signal)
         {
@@ -72,7 +76,7 @@ impl Process {
 
     /// Tells the group to hang up and kills what is left of it after `grace`. When the
     /// leader has exited already, does nothing: the number may be another group's by now.
-    pub(crate) async fn hang_up(mut self, grace: Duration) {
+    pub async fn hang_up(mut self, grace: Duration) {
         if self.child.id().is_none() {
             return;
         }
@@ -82,7 +86,8 @@ impl Process {
         self.signal(Signal::CONT);
         if timeout(grace, self.exited()).await.is_err() {
             self.signal(Signal::KILL);
-            let _ = self.exited().await;
+            // What waits for a file system in the kernel may not end even then.
+            let _ = timeout(grace, self.exited()).await;
             return;
         }
         // The members that are left keep the group's number theirs.

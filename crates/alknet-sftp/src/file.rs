@@ -1,0 +1,256 @@
+//! Files that a client has open.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use nix::unistd;
+use russh_sftp::protocol::FileAttributes;
+use rustix::{
+    buffer::spare_capacity,
+    fs::{Stat, copy_file_range, fstat, fsync},
+    io::{Errno, pread, pwrite, retry_on_intr},
+};
+
+use crate::{
+    change::{self, Change},
+    export::{Export, Grant},
+    fault::{Fault, Outcome},
+    quota::Held,
+    upload::{Upload, size},
+    wire::{self, MAX_DATA, Reply},
+};
+
+/// How much is copied from file to file before others have their turn.
+const PIECE: usize = 8 << 20;
+/// How much is copied at once where the kernel cannot do it by itself.
+const BUFFER: usize = 256 << 10;
+
+/// An open file.
+#[derive(Debug)]
+pub(crate) struct File {
+    descriptor: Arc<OwnedFd>,
+    append: bool,
+    writes: bool,
+    /// Where it is, if that is an export, and what the client may do there.
+    grant: Option<Grant>,
+    /// What becomes of it when it is closed, if it has no name yet.
+    upload: Mutex<Option<Upload>>,
+    /// Why the upload cannot become whole any more.
+    spoilt: Mutex<Option<Fault>>,
+    durable: AtomicBool,
+    read: AtomicU64,
+    written: AtomicU64,
+    /// Its room in the quota. After the upload: what that leaves behind has no name.
+    _held: Option<Held>,
+}
+
+/// How a file was opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mode {
+    pub(crate) writes: bool,
+    pub(crate) append: bool,
+}
+
+impl File {
+    pub(crate) fn new(
+        descriptor: OwnedFd,
+        mode: Mode,
+        grant: Option<Grant>,
+        upload: Option<Upload>,
+    ) -> Outcome<Self> {
+        let descriptor = Arc::new(descriptor);
+        let held = Held::new(grant.as_ref().map(|grant| &grant.export), &descriptor)?;
+        Ok(Self {
+            descriptor,
+            append: mode.append,
+            writes: mode.writes,
+            grant,
+            upload: Mutex::new(upload),
+            spoilt: Mutex::default(),
+            durable: AtomicBool::default(),
+            read: AtomicU64::default(),
+            written: AtomicU64::default(),
+            _held: held,
+        })
+    }
+
+    pub(crate) fn writes(&self) -> bool {
+        self.writes
+    }
+
+    /// How many bytes were read and written.
+    pub(crate) fn moved(&self) -> (u64, u64) {
+        (self.read.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn stat(&self) -> Outcome<Stat> {
+        Ok(fstat(&self.descriptor)?)
+    }
+
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+
+    pub(crate) fn export(&self) -> Option<&Export> {
+        self.grant.as_ref().map(|grant| &grant.export)
+    }
+
+    /// Fails unless the client may change what is there.
+    pub(crate) fn writable(&self) -> Outcome<()> {
+        self.grant.as_ref().map_or(Ok(()), Grant::writable)
+    }
+
+    /// Reads into the packet that answers request `id`.
+    pub(crate) fn read(&self, id: u32, offset: u64, length: u32) -> Outcome<Reply> {
+        let length = usize::try_from(length).unwrap_or(MAX_DATA).min(MAX_DATA);
+        let packet = wire::data(id, length, |packet| self.fill(packet, offset))?;
+        packet.map(Reply::Data).ok_or_else(Fault::end)
+    }
+
+    /// Appends what fits into the packet without making it larger.
+    fn fill(&self, packet: &mut Vec<u8>, offset: u64) -> Result<usize, Errno> {
+        let count =
+            retry_on_intr(|| pread(&self.descriptor, spare_capacity(&mut *packet), offset))?;
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    /// Writes all of the data, or tells why not.
+    pub(crate) fn write(&self, offset: u64, data: &[u8]) -> Outcome<()> {
+        let outcome = self.try_write(offset, data);
+        if let Err(fault) = &outcome {
+            self.spoil(fault);
+        }
+        outcome
+    }
+
+    fn try_write(&self, offset: u64, data: &[u8]) -> Outcome<()> {
+        let growth = self.grow(offset, data.len() as u64)?;
+        let mut written = 0;
+        while let Some(rest) = data.get(written..).filter(|rest| !rest.is_empty()) {
+            let at = offset.saturating_add(written as u64);
+            match retry_on_intr(|| pwrite(&self.descriptor, rest, at)) {
+                Ok(count @ 1..) => written += count,
+                outcome => {
+                    self.settle(growth, written);
+                    return Err(outcome.err().unwrap_or(Errno::IO).into());
+                }
+            }
+        }
+        self.settle(growth, written);
+        Ok(())
+    }
+
+    /// Takes room for what is about to be written; how much that is.
+    fn grow(&self, offset: u64, length: u64) -> Outcome<u64> {
+        let Some(export) = self.export() else { return Ok(0) };
+        let Some(quota) = export.quota() else { return Ok(0) };
+        let size = size(&self.descriptor)?;
+        let start = if self.append { size } else { offset };
+        let end = start.checked_add(length).ok_or(Errno::FBIG)?;
+        let growth = if length == 0 { 0 } else { end.saturating_sub(size) };
+        quota.take(export.root(), growth)?;
+        Ok(growth)
+    }
+
+    /// Counts what was written, and gives back the room that it did not need.
+    fn settle(&self, growth: u64, written: usize) {
+        self.written.fetch_add(written as u64, Ordering::Relaxed);
+        if let Some(quota) = self.export().and_then(Export::quota) {
+            quota.give(growth.saturating_sub(written as u64));
+        }
+    }
+
+    /// The upload has a hole: it must not take its name.
+    fn spoil(&self, fault: &Fault) {
+        let mut spoilt = self.spoilt.lock().unwrap_or_else(PoisonError::into_inner);
+        spoilt.get_or_insert_with(|| fault.clone());
+    }
+
+    /// Changes attributes, in OpenSSH's order.
+    pub(crate) fn change(&self, wanted: &FileAttributes) -> Outcome<()> {
+        change::apply(&Change::Open(self), wanted, self.export())
+    }
+
+    /// Waits until all is on the disk; with the name, if the file is still to have one.
+    pub(crate) fn sync(&self) -> Outcome<()> {
+        self.durable.store(true, Ordering::Relaxed);
+        Ok(fsync(&self.descriptor)?)
+    }
+
+    /// What closing it has to say. The descriptor itself goes with the last user of it.
+    pub(crate) fn close(&self) -> Outcome<()> {
+        if !self.writes {
+            return Ok(());
+        }
+        let spoilt = self.spoilt.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let upload = self.upload.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.flush()?;
+        match (upload, spoilt) {
+            (None, _) => Ok(()),
+            (Some(upload), None) => {
+                let durable = self.durable.load(Ordering::Relaxed);
+                upload.finish(self.descriptor.as_fd(), self.export(), durable)
+            }
+            (Some(upload), Some(fault)) => {
+                drop(upload);
+                let text = format!("the upload is not whole and was dropped: {}", fault.message);
+                Err(Fault::failure(text))
+            }
+        }
+    }
+
+    /// Network file systems tell of what could not be written when a descriptor is closed.
+    fn flush(&self) -> Outcome<()> {
+        let twin = self.descriptor.try_clone().map_err(|_| Errno::MFILE)?;
+        unistd::close(twin).map_err(|errno| Errno::from_raw_os_error(errno as i32).into())
+    }
+
+    /// Copies at most a piece of `length` bytes to another file; how many that were, 0 at the
+    /// end.
+    pub(crate) fn copy(&self, from: u64, length: u64, target: &Self, to: u64) -> Outcome<u64> {
+        let piece = usize::try_from(length).unwrap_or(PIECE).min(PIECE);
+        let count =
+            self.copy_piece(from, piece, target, to).inspect_err(|fault| target.spoil(fault))?;
+        self.read.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count as u64)
+    }
+
+    fn copy_piece(
+        &self,
+        mut from: u64,
+        piece: usize,
+        target: &Self,
+        mut to: u64,
+    ) -> Outcome<usize> {
+        let rest = size(&self.descriptor)?.saturating_sub(from);
+        let piece = usize::try_from(rest).unwrap_or(piece).min(piece);
+        let growth = target.grow(to, piece as u64)?;
+        let (source, sink) = (&self.descriptor, &target.descriptor);
+        match copy_file_range(source, Some(&mut from), sink, Some(&mut to), piece) {
+            Ok(count) => {
+                target.settle(growth, count);
+                return Ok(count);
+            }
+            Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF) => {}
+            Err(errno) => {
+                target.settle(growth, 0);
+                return Err(errno.into());
+            }
+        }
+        target.settle(growth, 0);
+        self.copy_by_hand(from, piece.min(BUFFER), target, to)
+    }
+
+    fn copy_by_hand(&self, from: u64, piece: usize, target: &Self, to: u64) -> Outcome<usize> {
+        let mut buffer = vec![0; piece];
+        let count = retry_on_intr(|| pread(&self.descriptor, &mut buffer, from))?;
+        target.try_write(to, buffer.get(..count).unwrap_or_default())?;
+        Ok(count)
+    }
+}
