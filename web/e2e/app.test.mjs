@@ -11,6 +11,7 @@ import {
   line,
   live,
   newPage,
+  openSsh,
   received,
   screenshot,
   shellSize,
@@ -27,6 +28,8 @@ const options = { timeout: 120_000 };
 
 /** Notes what the page asks of WebTransport. */
 function recordWebTransport() {
+  // An empty page on the way has none.
+  if (!("WebTransport" in window)) return;
   window.dials = [];
   window.WebTransport = class extends WebTransport {
     constructor(url, options) {
@@ -76,29 +79,50 @@ async function exercise(page, name) {
   await type(page, "echo still $((40 + 2))", /still 42/);
 }
 
-test("a shell over WebTransport, the certificate pinned by its hash", options, async (t) => {
-  const node = await startNode(t);
-  const page = await newPage(t, await startBrowser(t, node), { colorScheme: "dark" });
-  await page.addInitScript(recordWebTransport);
-  await page.goto(node.signIn);
-  await live(page);
-  assert.equal(await carrier(page), "webtransport");
-  assert.equal(new URL(page.url()).href, `${node.origin}/alknet/app/`);
-  const [dial] = await page.evaluate(() => window.dials);
-  assert.equal(dial.url, `${node.origin}/alknet/ssh`);
-  assert.ok(dial.hashes.includes(node.certificate), `${dial.hashes} lacks ${node.certificate}`);
-  await exercise(page, "webtransport");
-});
+for (const [shell, open] of [
+  ["shell", (page, node) => page.goto(node.signIn)],
+  ["ssh", openSsh],
+]) {
+  test(`${shell} over WebTransport, the certificate pinned by its hash`, options, async (t) => {
+    const node = await startNode(t);
+    const page = await newPage(t, await startBrowser(t, node), { colorScheme: "dark" });
+    await page.addInitScript(recordWebTransport);
+    await open(page, node);
+    await live(page);
+    assert.equal(await carrier(page), "webtransport");
+    const { origin, pathname, hash } = new URL(page.url());
+    assert.deepEqual([origin, pathname, hash], [node.origin, "/alknet/app/", ""]);
+    const [dial] = await page.evaluate(() => window.dials);
+    assert.equal(dial.url, `${node.origin}/alknet/${shell}`);
+    assert.ok(dial.hashes.includes(node.certificate), `${dial.hashes} lacks ${node.certificate}`);
+    await exercise(page, `${shell}-webtransport`);
+  });
 
-test("a shell over WebSocket where there is no WebTransport", options, async (t) => {
-  const node = await startNode(t);
-  const page = await newPage(t, await startBrowser(t, node), { colorScheme: "light" });
-  await page.addInitScript(withoutWebTransport);
-  await page.goto(node.signIn);
-  await live(page);
-  assert.equal(await carrier(page), "websocket");
-  await exercise(page, "websocket");
-});
+  test(`${shell} over WebSocket where there is no WebTransport`, options, async (t) => {
+    const node = await startNode(t);
+    const page = await newPage(t, await startBrowser(t, node), { colorScheme: "light" });
+    await page.addInitScript(withoutWebTransport);
+    await open(page, node);
+    await live(page);
+    assert.equal(await carrier(page), "websocket");
+    await exercise(page, `${shell}-websocket`);
+  });
+
+  test(`${shell} that ends says how, and another follows`, options, async (t) => {
+    const node = await startNode(t);
+    const page = await newPage(t, await startBrowser(t, node), { colorScheme: "dark" });
+    await open(page, node);
+    await live(page);
+    await type(page, "echo $((6 * 7))", /42/);
+    await page.keyboard.type("exit 3\n");
+    await page.getByText("The shell exited with code 3.").waitFor();
+    await screenshot(page, `${shell}-ended`);
+    await page.keyboard.press("Enter");
+    await live(page);
+    await type(page, "kill -KILL $$", /.*/);
+    await page.getByText("The shell was ended by signal KILL.").waitFor();
+  });
+}
 
 test("WebTransport accepts no other certificate than the hashed one", options, async (t) => {
   const node = await startNode(t);
@@ -157,20 +181,19 @@ test("WebSocket takes over where WebTransport fails", options, async (t) => {
 });
 
 test(
-  "a reload keeps the session and the key, and `via` decides on the transport",
+  "a reload keeps the sign-in and the key, and `via` decides on the transport",
   options,
   async (t) => {
     const node = await startNode(t);
     const page = await newPage(t, await startBrowser(t, node));
     const keys = () => JSON.parse(alknet(node, "peer", "list", "--json"))[0].keys;
-    await page.goto(node.signIn);
-    await live(page);
+    await openSsh(page, node);
     const first = keys();
     assert.equal(first.length, 1);
     await page.reload();
     await live(page);
     assert.equal(await carrier(page), "webtransport");
-    await page.goto(`${node.origin}/alknet/app/?via=websocket`);
+    await page.goto(`${node.origin}/alknet/app/?shell=ssh&via=websocket`);
     await live(page);
     assert.equal(await carrier(page), "websocket");
     await type(page, "echo $((1 + 1))nd", /2nd/);
@@ -178,26 +201,10 @@ test(
   },
 );
 
-test("a shell that ends says how, and reconnects", options, async (t) => {
-  const node = await startNode(t);
-  const page = await newPage(t, await startBrowser(t, node), { colorScheme: "dark" });
-  await page.goto(node.signIn);
-  await live(page);
-  await type(page, "echo $((6 * 7))", /42/);
-  await page.keyboard.type("exit 3\n");
-  await page.getByText("The shell exited with code 3.").waitFor();
-  await screenshot(page, "ended");
-  await page.keyboard.press("Enter");
-  await live(page);
-  await type(page, "kill -KILL $$", /.*/);
-  await page.getByText("The shell was ended by signal KILL.").waitFor();
-});
-
-test("a node that goes away is noticed, and found again", options, async (t) => {
+test("over SSH a node that goes away is noticed, and found again", options, async (t) => {
   const node = await startNode(t, { args: ["--drain", "0"] });
   const page = await newPage(t, await startBrowser(t, node));
-  await page.goto(node.signIn);
-  await live(page);
+  await openSsh(page, node);
   await node.stop();
   await page.getByText("The connection was lost").waitFor();
   await page.getByRole("button", { name: "Reconnect" }).click();
@@ -257,15 +264,13 @@ test("signing out ends the browser's session and its key, until the next", optio
   const node = await startNode(t);
   const page = await newPage(t, await startBrowser(t, node));
   const keys = () => JSON.parse(alknet(node, "peer", "list", "--json"))[0].keys;
-  await page.goto(node.signIn);
-  await live(page);
+  await openSsh(page, node);
   const [{ fingerprint }] = keys();
   await page.click("#sign-out");
   await titled(page, "You are not signed in");
   assert.deepEqual(keys(), []);
   const [link] = JSON.parse(alknet(node, "token", "link", "--json"));
-  await page.goto(link);
-  await live(page);
+  await openSsh(page, { ...node, signIn: link });
   assert.deepEqual(
     keys().map((key) => key.fingerprint),
     [fingerprint],
@@ -313,6 +318,7 @@ test("an SSH server with another node's host certificate is refused", options, a
   const { ticket } = JSON.parse(answer.text);
 
   const page = await newPage(t, await startBrowser(t, node, impostor));
+  await openSsh(page, node);
   const url = `${impostor.origin.replace("https", "wss")}/alknet/ssh`;
   await page.addInitScript(
     ({ url, ticket }) => {
@@ -325,7 +331,7 @@ test("an SSH server with another node's host certificate is refused", options, a
     },
     { url, ticket },
   );
-  await page.goto(node.signIn);
+  await page.goto(`${node.origin}/alknet/app/?shell=ssh`);
   await titled(page, "This is not your node");
   assert.match(await card(page), RegExp(`signed by ${impostor.id}`));
   await screenshot(page, "impostor");

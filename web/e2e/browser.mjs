@@ -58,6 +58,17 @@ export async function live(page) {
   assert.equal(kind, "live", kind === "bad" ? await card(page) : undefined);
 }
 
+/** Signs in without opening a shell that keeps running, and opens one that ends with the page. */
+export async function openSsh(page, node) {
+  const signingIn = { maxRedirects: 0, ignoreHTTPSErrors: true };
+  const answer = await page.context().request.get(node.signIn, signingIn);
+  assert.equal(answer.status(), 303);
+  // Another fragment alone would load nothing.
+  await page.goto("about:blank");
+  await page.goto(`${node.origin}/alknet/app/?shell=ssh#${node.id}`);
+  await live(page);
+}
+
 /** Waits for a card with this title. */
 export async function titled(page, title) {
   await page.getByRole("heading", { name: title }).waitFor();
@@ -89,6 +100,28 @@ function findLine(source) {
   const rows = [...document.querySelectorAll(".xterm-rows > div")];
   const matches = rows.map((row) => row.textContent.trimEnd().match(pattern)).filter(Boolean);
   return matches.length > 0 ? [...matches.at(-1)] : null;
+}
+
+/** All that the terminal holds, page by page, each with the last line of the one before. */
+export async function scrollback(page) {
+  const rows = () =>
+    page.evaluate(async () => {
+      // What was asked for is drawn by the frame after the next.
+      for (let frame = 0; frame < 3; frame++) await new Promise(requestAnimationFrame);
+      const rows = [...document.querySelectorAll(".xterm-rows > div")];
+      return rows.map((row) => row.textContent.trimEnd());
+    });
+  /** The pages on the way, until there are no more. */
+  const turn = async (key) => {
+    for (const pages = [await rows()]; ;) {
+      await page.keyboard.press(key);
+      const next = await rows();
+      if (next.join("\n") === pages.at(-1).join("\n")) return pages;
+      pages.push(next);
+    }
+  };
+  await turn("Shift+PageUp");
+  return await turn("Shift+PageDown");
 }
 
 /** The terminal's size as the shell sees it. */

@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { setTimeout } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { connect } from "../client/dist/node/index.js";
-import { live, newPage, startBrowser } from "./browser.mjs";
+import { newPage, openSsh, startBrowser } from "./browser.mjs";
 import { cleanUp } from "./cleanup.mjs";
 import { alknet, post, startNode } from "./node.mjs";
 
@@ -36,8 +36,7 @@ async function inPage(t, node, via) {
     const file = new URL(`dist/${pathname.slice("/test-client/".length)}`, CLIENT);
     return route.fulfill({ path: fileURLToPath(file), contentType: "text/javascript" });
   });
-  await page.goto(node.signIn);
-  await live(page);
+  await openSsh(page, node);
   return await page.evaluateHandle(async (via) => {
     const { connect } = await import(new URL("/test-client/index.js", location.href).href);
     return connect({ via });

@@ -35,7 +35,10 @@ class Node {
   }
 
   async start(listen) {
-    const args = ["serve", "--json", "--listen", listen, "--host", "127.0.0.1", ...this.#args];
+    // Run by root, a node lets nobody but its owner use an account without a mapping.
+    const mapped = ["--account", `*=${userInfo().username}`];
+    const listening = ["--json", "--listen", listen, "--host", "127.0.0.1"];
+    const args = ["serve", ...listening, ...mapped, ...this.#args];
     const env = { ...process.env, ...account(this.home), ALKNET_HOME: this.home };
     this.#child = spawn(program(), args, { env, stdio: ["ignore", "pipe", "pipe"] });
     this.#child.stderr.setEncoding("utf8").on("data", (text) => (this.#log += text));
@@ -50,6 +53,15 @@ class Node {
   /** Starts it again where it was. */
   async restart() {
     await this.start(this.listen);
+  }
+
+  /** Ends it as a power cut does. */
+  async kill() {
+    const child = this.#child;
+    this.#child = undefined;
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await gone;
   }
 
   async stop() {

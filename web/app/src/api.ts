@@ -7,6 +7,8 @@ export interface Session {
   name: string;
   user: string;
   identity: string;
+  /** What the sign-in may do, in the words of grants. */
+  scopes: string[];
   statement: string;
   signature: string;
 }
@@ -25,9 +27,15 @@ export async function session(): Promise<Session | undefined> {
     name: text(answer, "name"),
     user: text(answer, "ssh_user"),
     identity: text(identity, "name"),
+    scopes: texts(identity, "scopes"),
     statement: text(answer, "statement"),
     signature: text(answer, "signature"),
   };
+}
+
+/** Whether any of these scopes is for a service. */
+export function covers(scopes: readonly string[], service: string): boolean {
+  return scopes.some((scope) => ["*", service].includes(scope.split(":", 1)[0]!));
 }
 
 /** Allows an SSH key to log in as whoever is signed in, until this session ends. */
@@ -83,6 +91,12 @@ function isObject(value: unknown): value is Json {
 function text(json: Json, name: string): string {
   const value = json[name];
   if (typeof value !== "string") throw unexpected();
+  return value;
+}
+
+function texts(json: Json, name: string): string[] {
+  const value = json[name];
+  if (!Array.isArray(value) || !value.every((it) => typeof it === "string")) throw unexpected();
   return value;
 }
 

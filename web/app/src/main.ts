@@ -1,44 +1,67 @@
+import { SignedOutError } from "@alknet/client";
 import * as api from "./api";
 import { SshKey } from "./key";
 import { dial, parseVia, type Via } from "./line/dial";
 import { NAMES, type Carrier } from "./line/line";
+import type { Ending, Live } from "./live";
+import { Menu, type Doer } from "./menu";
 import { ChangedNode, parseNodeId, Pin, type NodeId } from "./node";
 import { SignedOut, textOf } from "./problem";
 import { Screen } from "./screen";
-import { loadSsh, Session } from "./shell";
+import { Over, shellsOf, ShellSession, type Reach } from "./shell";
+import { loadSsh, Session } from "./ssh";
 import { verify, type Certificate } from "./statement";
 import "./style.css";
+import { Tab, type Looking } from "./tab";
 import { View, type Action } from "./view";
 
-/** The node, checked, and what it takes to log in. */
+/** What a shell is: one that keeps running, or SSH's. */
+type Kind = "keeps" | "ssh";
+
+/** The node, checked. */
 interface Ready {
   session: api.Session;
   certificates: Certificate[];
-  key: SshKey;
 }
 
 /** The page: from the sign-in to a terminal, and back when it ends. */
 class App {
   readonly #view = new View();
+  readonly #menu = new Menu(() => this.#focus());
   readonly #screen = new Screen(this.#view.terminal);
   readonly #pin = new Pin(localStorage);
-  #live: Session | undefined;
+  readonly #tab = new Tab(sessionStorage);
+  #live: Live | undefined;
   #running = false;
+  /** Whether another session is to follow the present one, without a word in between. */
+  #switching = false;
+  /** Whether the page is being left: what it looked at is for the next. */
+  #left = false;
 
   start(): void {
     const view = this.#view;
-    view.via.value = parseVia(new URLSearchParams(location.search).get("via"));
-    view.via.addEventListener("change", () => this.#changeVia());
+    const { via, kind } = this.#menu;
+    const asked = new URLSearchParams(location.search);
+    via.value = parseVia(asked.get("via"));
+    kind.value = asked.get("shell") === "ssh" ? "ssh" : "keeps";
+    via.addEventListener("change", () => this.#changeVia());
+    kind.addEventListener("change", () => location.assign(this.#address("shell", kind.value)));
     view.signOut.addEventListener("click", () => void this.#signOut());
     this.#screen.onInput((data) => {
       this.#view.count(0, this.#live ? data.length : 0);
       this.#live?.write(data).catch((error: unknown) => view.status(textOf(error), "bad"));
     });
-    this.#screen.onResize(({ cols, rows }) => {
+    this.#screen.onRoom((room) => {
+      if (this.#live === undefined) this.#screen.show(room);
       // A session that is just ending has no size to change.
-      this.#live?.resize(cols, rows).catch(() => undefined);
+      else this.#live.resize(room).catch(() => undefined);
     });
-    addEventListener("pagehide", () => this.#live?.close());
+    addEventListener("pagehide", () => {
+      this.#left = true;
+      this.#live?.close();
+    });
+    // What a browser has kept of a page that was left has no connections any more.
+    addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
     void this.#run();
   }
 
@@ -47,26 +70,34 @@ class App {
     if (this.#running) return;
     this.#running = true;
     try {
-      const text = await this.#converse();
+      const { title, text, label } = await this.#converse();
       this.#view.status("Ended", "idle");
-      this.#view.panel({ title: "Session ended", text, action: this.#again("Reconnect") });
+      if (!this.#switching) this.#view.panel({ title, text, action: this.#again(label) });
     } catch (error) {
       this.#fail(error);
     } finally {
       this.#live = undefined;
       this.#running = false;
+      this.#menu.show(undefined, "Shells");
     }
+    if (!this.#switching) return;
+    this.#switching = false;
+    void this.#run();
   }
 
-  async #converse(): Promise<string> {
+  async #converse(): Promise<Ending> {
     const ready = await this.#prepare();
-    const live = await this.#connect(ready);
+    const kind = this.#kindFor(ready.session);
+    if (kind === "keeps") this.#menu.doer = this.#doer(ready);
+    const live = await this.#connect(ready, kind);
     this.#live = live;
-    const { cols, rows } = this.#screen.size;
-    await live.resize(cols, rows).catch(() => undefined);
+    await live.resize(this.#screen.room).catch(() => undefined);
     this.#view.hidePanel();
     this.#screen.focus();
-    return live.ended;
+    const ending = await live.ended;
+    // What comes after this on the same page is something else.
+    if (!this.#left && !this.#switching) this.#tab.forget();
+    return ending;
   }
 
   async #prepare(): Promise<Ready> {
@@ -79,25 +110,104 @@ class App {
     if (session.node !== node) throw new ChangedNode(node, session.node);
     const certificates = await verify(session.statement, session.signature, node);
     this.#view.node(node, session.name);
+    return { session, certificates };
+  }
+
+  /** What was asked for, or what the sign-in is good for. */
+  #kindFor({ scopes }: api.Session): Kind {
+    if (this.#menu.kind.value === "ssh") return "ssh";
+    return !api.covers(scopes, "shell") && api.covers(scopes, "ssh") ? "ssh" : "keeps";
+  }
+
+  async #connect(ready: Ready, kind: Kind): Promise<Live> {
+    this.#screen.reset();
+    this.#screen.readOnly = false;
+    this.#view.resetCount();
+    if (kind === "ssh") return await this.#connectSsh(ready);
+    try {
+      return await ShellSession.start(this.#reach(ready), this.#tab, this.#screen, {
+        trying: (carrier) => this.#trying(carrier),
+        changed: (session) => this.#changed(session),
+        received: (bytes) => this.#view.count(bytes, 0),
+      });
+    } catch (error) {
+      // The sign-in is good, so it is the service that is missing.
+      const missing = error instanceof SignedOutError;
+      if (missing && api.covers(ready.session.scopes, "ssh")) return await this.#connectSsh(ready);
+      if (error instanceof Over) this.#tab.forget();
+      throw error;
+    }
+  }
+
+  /** A shell over SSH, checked by the node's key from here to there. */
+  async #connectSsh({ session, certificates }: Ready): Promise<Live> {
+    this.#menu.doer = undefined;
     const key = await SshKey.load();
     // It was good for the session before this one; where it is good already, this is nothing.
     await api.authoriseKey(key.openssh);
-    return { session, certificates, key };
-  }
-
-  async #connect({ session, certificates, key }: Ready): Promise<Session> {
     // Compiles while the connection is made; its failure shows when it is awaited.
     loadSsh().catch(() => undefined);
-    const trying = (carrier: Carrier) => this.#busy(`Connecting over ${NAMES[carrier]}…`);
-    const line = await dial(certificates, this.#view.via.value as Via, trying);
+    const via = this.#menu.via.value as Via;
+    const line = await dial(certificates, via, (carrier) => this.#trying(carrier));
     this.#busy("Checking the node's key…");
-    this.#screen.reset();
-    this.#view.resetCount();
     const login = { node: session.node, user: session.user, key };
     const live = await Session.start(line, login, this.#screen, (n) => this.#view.count(n, 0));
-    this.#view.status(`${session.user}, over ${NAMES[line.carrier]}, node verified`, "live");
+    const over = `${session.user}, over ${NAMES[line.carrier]}, node verified`;
+    const asked = this.#menu.kind.value === "ssh";
+    const instead = "SSH, as this sign-in covers no shells that keep running";
+    this.#view.status(asked ? over : `${over}; ${instead}`, "live");
+    this.#menu.show(undefined, "SSH");
     this.#view.terminal.dataset["carrier"] = line.carrier;
     return live;
+  }
+
+  #reach({ session, certificates }: Ready): Reach {
+    return { node: session.node, certificates, via: this.#menu.via.value as Via };
+  }
+
+  /** What the menu can ask for. */
+  #doer(ready: Ready): Doer {
+    const shells = () => shellsOf(this.#reach(ready));
+    return {
+      list: () => shells().list(),
+      open: (name, readOnly) => this.#switch({ name, readOnly }),
+      end: ({ session }) => shells().end({ session }),
+      detach: () => void this.#leave(),
+    };
+  }
+
+  /** Goes to another shell, and leaves this one running. */
+  #switch(looking: Looking): void {
+    if (!this.#running) {
+      this.#tab.keep(looking);
+      return void this.#run();
+    }
+    if (this.#live === undefined) return;
+    this.#switching = true;
+    void this.#leave().then(() => this.#tab.keep(looking));
+  }
+
+  async #leave(): Promise<void> {
+    if (this.#live instanceof ShellSession) await this.#live.leave();
+  }
+
+  #changed(session: ShellSession): void {
+    this.#screen.readOnly = session.readOnly;
+    this.#menu.show({ id: session.id, readOnly: session.readOnly }, session.name);
+    if (session.carrier !== undefined) {
+      this.#view.terminal.dataset["carrier"] = session.carrier;
+    }
+    if (session.away) this.#view.status("Reconnecting…", "away");
+    else this.#view.status(session.status, "live");
+  }
+
+  #trying(carrier: Carrier): void {
+    if (this.#live === undefined) this.#busy(`Connecting over ${NAMES[carrier]}…`);
+  }
+
+  /** Typing goes to the terminal, unless a card has something to ask. */
+  #focus(): void {
+    if (this.#live !== undefined) this.#screen.focus();
   }
 
   /** The sign-in link ends in the node's id; it does not stay in the address bar. */
@@ -146,14 +256,21 @@ class App {
   }
 
   #changeVia(): void {
-    const url = new URL(location.href);
-    url.searchParams.set("via", this.#view.via.value);
-    history.replaceState(null, "", url);
+    history.replaceState(null, "", this.#address("via", this.#menu.via.value));
     if (this.#live === undefined) void this.#run();
-    else this.#screen.focus();
+  }
+
+  /** The page's address with another choice in it. */
+  #address(name: string, value: string): URL {
+    const url = new URL(location.href);
+    url.searchParams.set(name, value);
+    return url;
   }
 
   async #signOut(): Promise<void> {
+    // Shells that only this sign-in holds end with it.
+    this.#tab.forget();
+    this.#left = true;
     await api.signOut().catch(() => undefined);
     location.reload();
   }

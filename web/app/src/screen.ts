@@ -8,6 +8,10 @@ export interface Size {
   rows: number;
 }
 
+/** The size of characters, in pixels, and the least where a larger terminal has to fit. */
+const FONT = 14;
+const SMALLEST_FONT = 6;
+
 /** Bytes given to the terminal and not drawn yet: above HIGH the sender waits until LOW. */
 const HIGH = 512 * 1024;
 const LOW = 128 * 1024;
@@ -44,9 +48,13 @@ const LIGHT: ITheme = {
   brightWhite: "#1d2420",
 };
 
-/** The terminal on the page: fits its element, follows the colour scheme. */
+/** The terminal on the page: follows the colour scheme, and knows what room there is for it. */
 export class Screen {
   readonly #terminal: Terminal;
+  readonly #element: HTMLElement;
+  readonly #fit = new FitAddon();
+  #heard: (room: Size) => void = () => undefined;
+  #room: Size = { cols: 80, rows: 24 };
   #undrawn = 0;
   #waiting: (() => void)[] = [];
 
@@ -55,27 +63,49 @@ export class Screen {
     const theme = () => (light.matches ? LIGHT : DARK);
     const terminal = new Terminal({
       fontFamily: "ui-monospace, 'SF Mono', Menlo, 'DejaVu Sans Mono', Consolas, monospace",
-      fontSize: 14,
+      fontSize: FONT,
       lineHeight: 1.15,
       scrollback: 10_000,
       theme: theme(),
     });
     light.addEventListener("change", () => (terminal.options.theme = theme()));
-    const fit = new FitAddon();
-    terminal.loadAddon(fit);
+    terminal.loadAddon(this.#fit);
     terminal.open(element);
-    fit.fit();
-    new ResizeObserver(() => fit.fit()).observe(element);
     terminal.onTitleChange((title) => (document.title = title || "alknet"));
     this.#terminal = terminal;
+    this.#element = element;
+    this.#room = this.#measure(FONT);
+    this.show(this.#room);
+    new ResizeObserver(() => this.#measureAgain()).observe(element);
   }
 
-  get size(): Size {
-    return { cols: this.#terminal.cols, rows: this.#terminal.rows };
+  /** The size of the terminal that fits. */
+  get room(): Size {
+    return this.#room;
   }
 
-  onResize(listener: (size: Size) => void): void {
-    this.#terminal.onResize(listener);
+  /** Hears of another room, whatever the terminal's size is. */
+  onRoom(listener: (room: Size) => void): void {
+    this.#heard = listener;
+  }
+
+  /** Makes the terminal of this size, and `shrink` the characters so that it fits. */
+  show({ cols, rows }: Size, shrink = false): void {
+    let font = FONT;
+    for (; shrink && font > SMALLEST_FONT; font -= 0.5) {
+      const room = this.#measure(font);
+      if (room.cols >= cols && room.rows >= rows) break;
+    }
+    this.#terminal.options.fontSize = font;
+    this.#terminal.resize(cols, rows);
+    const { cols: across, rows: down } = this.#room;
+    this.#element.dataset["fits"] = cols === across && rows === down ? "exactly" : "otherwise";
+  }
+
+  /** Takes no input, or takes it again. */
+  set readOnly(readOnly: boolean) {
+    this.#terminal.options.disableStdin = readOnly;
+    this.#terminal.options.cursorInactiveStyle = readOnly ? "none" : "outline";
   }
 
   /** What is typed or pasted, and what the terminal answers to questions of programs. */
@@ -104,5 +134,23 @@ export class Screen {
 
   focus(): void {
     this.#terminal.focus();
+  }
+
+  #measureAgain(): void {
+    const { cols, rows } = this.#room;
+    const font = this.#terminal.options.fontSize ?? FONT;
+    const room = this.#measure(FONT);
+    this.#terminal.options.fontSize = font;
+    if (room.cols === cols && room.rows === rows) return;
+    this.#room = room;
+    this.#heard(room);
+  }
+
+  /** What fits with characters of this size. */
+  #measure(font: number): Size {
+    this.#terminal.options.fontSize = font;
+    const { cols, rows } = this.#fit.proposeDimensions() ?? this.#room;
+    // Before the element is laid out there is nothing to measure.
+    return { cols: cols >= 1 ? cols : 80, rows: rows >= 1 ? rows : 24 };
   }
 }

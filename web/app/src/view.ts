@@ -20,7 +20,6 @@ export interface Panel {
 /** The page around the terminal: the bar on top and the card in the middle. */
 export class View {
   readonly terminal = element("terminal");
-  readonly via = element<HTMLSelectElement>("via");
   readonly signOut = element<HTMLButtonElement>("sign-out");
   readonly #status = element("status");
   readonly #traffic = element<HTMLOutputElement>("traffic");
@@ -34,7 +33,7 @@ export class View {
     element("panel-action").addEventListener("click", () => this.#act?.());
   }
 
-  status(text: string, kind: "busy" | "idle" | "live" | "bad" = "busy"): void {
+  status(text: string, kind: "busy" | "idle" | "live" | "away" | "bad" = "busy"): void {
     this.#status.textContent = text;
     this.#status.title = text;
     this.#status.dataset["kind"] = kind;
@@ -100,7 +99,8 @@ export class View {
   }
 }
 
-function element<T extends HTMLElement = HTMLElement>(id: string): T {
+/** An element that the page has. */
+export function element<T extends HTMLElement = HTMLElement>(id: string): T {
   const found = document.getElementById(id);
   if (found === null) throw new Error(`the page has no #${id}`);
   return found as T;

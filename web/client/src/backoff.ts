@@ -7,10 +7,12 @@ const GOOD_MS = 10_000;
 /** How long to wait before the next try: twice as long each time, and never all at once. */
 export class Backoff {
   readonly #random: () => number;
+  readonly #longest: number;
   #tries = 0;
 
-  constructor(random: () => number = () => Math.random()) {
+  constructor(random: () => number = () => Math.random(), longestMs = LONGEST_MS) {
     this.#random = random;
+    this.#longest = longestMs;
   }
 
   /** A connection has ended that had lasted so long. */
@@ -20,7 +22,7 @@ export class Backoff {
 
   /** Milliseconds until the next try. */
   next(): number {
-    const most = Math.min(LONGEST_MS, FIRST_MS * 2 ** this.#tries++);
+    const most = Math.min(this.#longest, FIRST_MS * 2 ** this.#tries++);
     return most * (0.5 + this.#random() / 2);
   }
 }

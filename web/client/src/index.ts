@@ -1,6 +1,8 @@
 import { Client, type ClientOptions } from "./client.js";
 import { dialSession, type DialOptions } from "./dial/dial.js";
+import { dialSoon } from "./dial/hedge.js";
 import type { AnyOperations, OperationTypes } from "./operations.js";
+import { Shells } from "./shell/shells.js";
 
 export { CallError, type CallErrorOptions, type Code as ErrorCode } from "./call/error.js";
 export {
@@ -27,9 +29,32 @@ export {
   type DialOptions,
   type Via,
 } from "./dial/dial.js";
+export { dialSoon } from "./dial/hedge.js";
 export { SignedOutError } from "./dial/node.js";
 export { Code, type Carrier, type Duplex, type Line, type Session } from "./dial/session.js";
 export type { AnyOperations, CallName, OperationTypes, SubscriptionName } from "./operations.js";
+export {
+  ShellError,
+  type Attached,
+  type Exit,
+  type Notice,
+  type RunningShell,
+  type ShellErrorCode,
+  type ShellViewer,
+} from "./shell/control.js";
+export type { Viewer } from "./shell/core.js";
+export { ShellProtocolError, type TerminalSize } from "./shell/frame.js";
+export {
+  AttachedEvent,
+  NoticeEvent,
+  ScreenEvent,
+  Shell,
+  ShellStateEvent,
+  type AttachOptions,
+  type ShellEnd,
+  type ShellState,
+} from "./shell/shell.js";
+export { Shells, type Which } from "./shell/shells.js";
 export {
   keyOf,
   parseNodeId,
@@ -45,6 +70,9 @@ export type { Json, JsonObject } from "./json.js";
 /** The service that answers calls. */
 export const CALL = "alknet/call";
 
+/** The service of shells that outlive their transports. */
+export const SHELL = "alknet/shell";
+
 /** How to reach a node, and what its client is made of. */
 export type ConnectOptions = Omit<DialOptions, "signal"> & ClientOptions;
 
@@ -56,4 +84,9 @@ export function connect<Ops extends OperationTypes<Ops> = AnyOperations>(
   options: ConnectOptions = {},
 ): Client<Ops> {
   return new Client<Ops>((signal) => dialSession(CALL, { ...options, signal }), options);
+}
+
+/** The shells of a node that outlive their transports. */
+export function shells(options: Omit<DialOptions, "signal"> = {}): Shells {
+  return new Shells((signal) => dialSoon(SHELL, { ...options, signal }));
 }

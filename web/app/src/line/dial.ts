@@ -1,4 +1,10 @@
-import { dial as dialNode, DialError, type Certificate, type Via } from "@alknet/client";
+import {
+  dial as dialNode,
+  DialError,
+  UnsupportedError,
+  type Certificate,
+  type Via,
+} from "@alknet/client";
 import * as api from "../api";
 import { Problem, textOf } from "../problem";
 import { SERVICE, type Carrier, type Line } from "./line";
@@ -15,16 +21,22 @@ export async function dial(
   via: Via,
   trying: (carrier: Carrier) => void,
 ): Promise<Line> {
-  if (via === "webtransport" && !("WebTransport" in globalThis)) {
-    throw new Problem("No WebTransport here", "This browser has none: choose another transport.");
-  }
   try {
     return await dialNode(SERVICE, { certificates, via, trying, ticket: api.ticket });
   } catch (error) {
-    if (!(error instanceof DialError)) throw error;
-    const reasons = [...error.failures].map(([carrier, cause]) => `${carrier}: ${textOf(cause)}`);
-    throw new Problem("The node cannot be reached", "The connection failed.", {
-      detail: reasons.join("\n"),
-    });
+    throw problemOf(error);
   }
+}
+
+/** What dialling failed with, in words. */
+export function problemOf(error: unknown): unknown {
+  if (error instanceof UnsupportedError) {
+    const text = "This browser has none: choose another transport.";
+    return new Problem("No WebTransport here", text, { cause: error });
+  }
+  if (!(error instanceof DialError)) return error;
+  const reasons = [...error.failures].map(([carrier, cause]) => `${carrier}: ${textOf(cause)}`);
+  return new Problem("The node cannot be reached", "The connection failed.", {
+    detail: reasons.join("\n"),
+  });
 }

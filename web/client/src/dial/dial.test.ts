@@ -2,6 +2,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Deferred } from "../deferred.js";
 import { dial, DialError, dialSession, isTransient, UnsupportedError } from "./dial.js";
+import { dialSoon } from "./hedge.js";
 import { SignedOutError } from "./node.js";
 
 const origin = "https://node.example:8443";
@@ -224,5 +225,63 @@ describe("a WebSocket", () => {
     session.close(6);
     expect(sockets[0]!.closes).toEqual([4006]);
     expect(await session.closed).toBe(6);
+  });
+});
+
+describe("for who has to come back soon", () => {
+  const soon = () => {
+    const dialling = dialSoon("alknet/shell", { origin, certificates });
+    dialling.catch(() => undefined);
+    return dialling;
+  };
+  const pass = (ms: number) => vi.advanceTimersByTimeAsync(ms);
+
+  test("WebTransport has a head start", async () => {
+    const dialling = soon();
+    await pass(999);
+    transports[0]!.settle.resolve();
+    expect((await dialling).carrier).toBe("webtransport");
+    await pass(20_000);
+    expect(sockets).toEqual([]);
+    expect(transports[0]!.closes).toEqual([]);
+  });
+
+  test("a WebSocket beside it may be there first", async () => {
+    const dialling = soon();
+    await pass(1_000);
+    sockets[0]!.onopen({});
+    expect((await dialling).carrier).toBe("websocket");
+    await pass(20_000);
+    expect(transports[0]!.closes).not.toEqual([]);
+    expect(sockets[0]!.closes).toEqual([]);
+  });
+
+  test("or late, and is not kept", async () => {
+    const dialling = soon();
+    await pass(1_000);
+    transports[0]!.settle.resolve();
+    expect((await dialling).carrier).toBe("webtransport");
+    await pass(0);
+    expect(sockets[0]!.closes).not.toEqual([]);
+    expect(transports[0]!.closes).toEqual([]);
+  });
+
+  test("what both failed with is told", async () => {
+    const dialling = soon();
+    await pass(0);
+    transports[0]!.settle.reject(new Error("no UDP"));
+    await pass(0);
+    sockets[0]!.onclose({ code: 1006 });
+    const error = await dialling.catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(DialError);
+    expect([...(error as DialError).failures.keys()]).toEqual(["webtransport", "websocket"]);
+  });
+
+  test("a node that does not know the caller is asked by neither again", async () => {
+    tickets = () => new Response("<html>", { status: 404 });
+    await expect(soon()).rejects.toBeInstanceOf(SignedOutError);
+    await pass(20_000);
+    expect(transports).toEqual([]);
+    expect(sockets).toEqual([]);
   });
 });

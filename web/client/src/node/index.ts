@@ -6,8 +6,9 @@ import {
   type DialOptions,
 } from "../dial/dial.js";
 import type { Line, Session } from "../dial/session.js";
-import { CALL, type ConnectOptions as AnyOptions } from "../index.js";
+import { CALL, SHELL, type ConnectOptions as AnyOptions } from "../index.js";
 import type { AnyOperations, OperationTypes } from "../operations.js";
+import { Shells } from "../shell/shells.js";
 import { Trusted, type Trust } from "./trust.js";
 import { loadWebSocket, overTrusted, type WebSocketClass } from "./websocket.js";
 
@@ -37,6 +38,12 @@ export function connect<Ops extends OperationTypes<Ops> = AnyOperations>(
 ): Client<Ops> {
   const trusted = new Trusted(options.origin, options);
   return new Client<Ops>((signal) => over(trusted, CALL, { ...options, signal }), options);
+}
+
+/** The shells of a node that outlive their transports. */
+export function shells(options: Omit<NodeDialOptions, "signal">): Shells {
+  const trusted = new Trusted(options.origin, options);
+  return new Shells((signal) => over(trusted, SHELL, { ...options, signal }));
 }
 
 /** A connection to a service of the node, with its only stream: a byte stream each way. */
