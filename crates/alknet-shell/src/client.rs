@@ -220,7 +220,7 @@ pub enum ViewError {
     Unwatched,
 }
 
-/// The user's side of [`view`].
+/// The user's side of [`view`](fn@view).
 #[derive(Debug)]
 pub struct User {
     /// What the user types, taken while there is room; a viewer that looks on only drops it.
