@@ -86,3 +86,14 @@ pub(crate) fn own_digest(root: &Path, under: &[&str]) -> Result<String> {
     }
     Ok(digest(tree.iter().flat_map(|(path, content)| [path.as_bytes(), content.as_slice()])))
 }
+
+/// Says so where a file system has less room left than `needed`, in GiB: a compiler that
+/// runs out of it fails in ways that do not name the cause.
+pub(crate) fn warn_of_little_room(dir: &Path, needed: u64) -> Result<()> {
+    let free = nix::sys::statvfs::statvfs(dir)?;
+    let free = (free.blocks_available() * free.fragment_size()) >> 30;
+    if free < needed {
+        eprintln!("warning: {free} GiB of disk are free, and up to {needed} are needed");
+    }
+    Ok(())
+}

@@ -4,10 +4,14 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{check, conformance, sh, steps::Steps, suites, tools, web};
+use crate::{check, conformance, files, sh, steps::Steps, suites, tools, web};
+
+/// What everything that is built and installed takes, in GiB.
+const ROOM: u64 = 12;
 
 /// Checks and tests, from nothing.
 pub(crate) fn everything(root: &Path) -> Result<()> {
+    files::warn_of_little_room(root, ROOM)?;
     tools::need(root, tools::TEST)?;
     suites::python(root)?;
     web::build(root)?;
