@@ -34,15 +34,19 @@ async function launch(test, nodes, more) {
   return browser;
 }
 
-/** A page of a browser profile of its own, which fails the test if the page has an error. */
-export async function newPage(test, browser, options = {}) {
+/**
+ * A page of a browser profile of its own, which fails the test if the page has an error; but
+ * for messages that are `expected`.
+ */
+export async function newPage(test, browser, options = {}, expected = /^$/) {
   const context = await browser.newContext({ viewport: { width: 1000, height: 600 }, ...options });
   const page = await context.newPage();
   page.setDefaultTimeout(WAIT_MS);
   const errors = [];
   page.on("pageerror", (error) => errors.push(error.stack));
   page.on("console", (message) => {
-    if (/Content Security Policy|panicked/.test(message.text())) errors.push(message.text());
+    const text = message.text();
+    if (/Content Security Policy|panicked/.test(text) && !expected.test(text)) errors.push(text);
   });
   cleanUp(test, async () => {
     await context.close();

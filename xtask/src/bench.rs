@@ -1,7 +1,8 @@
-//! Commands, shells and files beside OpenSSH's server; looking people up; calls beside those of
-//! others.
+//! Commands, shells and files beside OpenSSH's server; repositories beside git's own servers;
+//! looking people up; calls beside those of others.
 
 mod calls;
+mod git;
 mod report;
 mod servers;
 mod ssh;
@@ -27,17 +28,26 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
         [] => {
             let identities =
                 sh::cargo(root, ["bench", "-p", "alknet", "--bench", "identities"]).read()?;
-            let sections =
-                [ssh::section(root)?, report::identities(&identities), calls::section(root)?];
+            let sections = [
+                ssh::section(root)?,
+                git::section(root)?,
+                report::identities(&identities),
+                calls::section(root)?,
+            ];
             format!("{INTRODUCTION}\n{}", sections.join("\n"))
         }
         [name] if name == "call" => replaced(&document()?, calls::HEADING, &calls::section(root)?),
         [name] if name == "ssh" => replaced(&document()?, ssh::HEADING, &ssh::section(root)?),
+        [name] if name == "git" => replaced(&document()?, git::HEADING, &git::section(root)?),
+        [name, part @ ..] if name == "git" => {
+            print!("{}", git::part(root, part)?);
+            return Ok(());
+        }
         [name, part @ ..] if name == "ssh" => {
             print!("{}", ssh::part(root, part)?);
             return Ok(());
         }
-        _ => bail!("`cargo xtask bench` measures everything, `… ssh` and `… call` a section alone"),
+        _ => bail!("`cargo xtask bench` measures everything, `… ssh|git|call` a section alone"),
     };
     files::write(&root.join(REPORT), text.as_bytes())?;
     print!("{text}");

@@ -37,9 +37,9 @@ cargo xtask VERB [ARGS]
                   the test suites of others alone, against a live node
   fuzz [SECONDS] [TARGETS]
                   run the fuzz targets, a minute each
-  bench [ssh|call]
+  bench [ssh|git|call]
                   measure and rewrite docs/benchmarks.md, or a section of it alone
-  bench ssh PART [ROUNDS [BINARY…]]
+  bench ssh|git PART [ROUNDS [BINARY…]]
                   print a part of it, with several binaries side by side
   netpath [RTT in ms] [LOSS in %] [RATE in Mbit/s]
                   two network namespaces with a bad path between them, until it is ended

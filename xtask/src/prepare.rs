@@ -4,7 +4,12 @@
 //! and its checksum is compared with `patches/checksums`, so that what is patched is what
 //! was reviewed.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    path::Path,
+    time::SystemTime,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use diffy::patch_set::{FileOperation, ParseOptions, PatchSet};
@@ -18,6 +23,8 @@ const CRATE: &str = "russh";
 const STAMP: &str = ".stamp";
 /// Stands in the stamp while files are being replaced.
 const UNFINISHED: &str = "unfinished";
+/// Ends the stamp of a folder in which somebody has edited something.
+const EDITED: &str = "edited";
 /// Goes to the end of the crate's manifest, which has no such table.
 const QUIET: &str = "\n[lints.rust]\nwarnings = \"allow\"\n";
 
@@ -29,7 +36,7 @@ pub(crate) fn patched_crates(root: &Path) -> Result<()> {
     let wanted = inputs_digest(&version, &patches);
     let stamp = fs::read_to_string(dir.join(STAMP)).unwrap_or_default();
     if stamp.lines().next() == Some(&wanted) {
-        return Ok(());
+        return look(&dir, &stamp);
     }
     let mut tree = pristine(root, &version)?;
     for (name, patch) in &patches {
@@ -40,6 +47,38 @@ pub(crate) fn patched_crates(root: &Path) -> Result<()> {
     let stamp = format!("{wanted}\n{}\n", digest(&tree));
     fs::write(dir.join(STAMP), stamp)?;
     eprintln!("made .patched/{CRATE} from {CRATE} {version} and {} patch(es)", patches.len());
+    Ok(())
+}
+
+/// Looks whether a folder is as it was made. Edits are left alone; once they are gone, cargo
+/// must not take what it has built with them for what is there.
+fn look(dir: &Path, stamp: &str) -> Result<()> {
+    let mut present = files::read_tree(dir)?;
+    present.remove(STAMP);
+    let lines: Vec<&str> = stamp.lines().collect();
+    let (made, was_edited) = (lines.get(1).copied(), lines.contains(&EDITED));
+    let edited = made != Some(&digest(&present));
+    if edited {
+        eprintln!("{} was edited by hand: what is built has the edits", dir.display());
+    } else if was_edited {
+        touch(dir, &present)?;
+    }
+    if edited != was_edited {
+        let mark = if edited { format!("{EDITED}\n") } else { String::new() };
+        let lines = lines.iter().filter(|line| **line != EDITED);
+        let kept: String = lines.map(|line| format!("{line}\n")).collect();
+        fs::write(dir.join(STAMP), kept + &mark)?;
+    }
+    Ok(())
+}
+
+/// Makes files new to cargo, which goes by their times: they can be older than what it built
+/// of other contents.
+fn touch(dir: &Path, tree: &Tree) -> Result<()> {
+    let now = SystemTime::now();
+    for path in tree.keys() {
+        File::options().append(true).open(dir.join(path))?.set_modified(now)?;
+    }
     Ok(())
 }
 
@@ -169,8 +208,8 @@ fn quiet(tree: &mut Tree) -> Result<()> {
     Ok(())
 }
 
-/// Makes the folder hold exactly `tree`. Files that are right already stay untouched, so
-/// that cargo rebuilds no more than it must. Edits by hand are an error, not lost.
+/// Makes the folder hold exactly `tree`, all of it new to cargo. Edits by hand are an error,
+/// not lost.
 fn replace(dir: &Path, tree: &Tree, stamp: &str) -> Result<()> {
     let mut present = if dir.exists() { files::read_tree(dir)? } else { Tree::new() };
     present.remove(STAMP);
@@ -192,7 +231,7 @@ fn replace(dir: &Path, tree: &Tree, stamp: &str) -> Result<()> {
             files::write(&dir.join(path), content)?;
         }
     }
-    Ok(())
+    touch(dir, tree)
 }
 
 fn digest(tree: &Tree) -> String {
@@ -202,6 +241,8 @@ fn digest(tree: &Tree) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may fail by panic")]
+
+    use std::time::Duration;
 
     use super::*;
 
@@ -239,5 +280,40 @@ mod tests {
         replace(&dir, &new, &stamp).unwrap();
         assert_eq!(fs::read(dir.join("a")).unwrap(), b"new");
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_was_edited_and_restored_is_new_to_cargo() {
+        let dir = std::env::temp_dir().join(format!("xtask-restored-{}", std::process::id()));
+        let file = dir.join("a");
+        let age = || fs::metadata(&file).unwrap().modified().unwrap().elapsed().unwrap();
+        let backdate = || {
+            let then = SystemTime::now() - Duration::from_secs(1000);
+            File::options().append(true).open(&file).unwrap().set_modified(then).unwrap();
+        };
+        let stamp = || fs::read_to_string(dir.join(STAMP)).unwrap();
+        let made = tree(&[("a", "made")]);
+        files::write(&file, b"made").unwrap();
+        backdate();
+        replace(&dir, &made, "").unwrap();
+        assert!(age() < Duration::from_secs(500), "what is right already is new as well");
+        fs::write(dir.join(STAMP), format!("inputs\n{}\n", digest(&made))).unwrap();
+
+        backdate();
+        look(&dir, &stamp()).unwrap();
+        assert!(age() > Duration::from_secs(500), "nobody has edited it");
+        files::write(&file, b"mine").unwrap();
+        look(&dir, &stamp()).unwrap();
+        look(&dir, &stamp()).unwrap();
+        assert_eq!(
+            (stamp().lines().count(), fs::read(&file).unwrap().as_slice()),
+            (3, &b"mine"[..])
+        );
+        files::write(&file, b"made").unwrap();
+        backdate();
+        look(&dir, &stamp()).unwrap();
+        assert!(age() < Duration::from_secs(500), "cargo has built the edits");
+        assert_eq!(stamp().lines().count(), 2);
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -48,6 +48,7 @@ pub(crate) const TEST: &[Tool] = &[
     tool("sshfs", "sshfs"),
     tool("lftp", "lftp"),
     tool("rclone", "rclone"),
+    tool("git-lfs", "git-lfs"),
 ];
 
 /// What the measurements compare with.
@@ -56,6 +57,9 @@ pub(crate) const BENCH: &[Tool] = &[
     tool("sshd", "openssh-server"),
     tool("ip", "iproute2"),
     tool("script", "bsdutils"),
+    tool("nginx", "nginx"),
+    tool("fcgiwrap", "fcgiwrap"),
+    tool("openssl", "openssl"),
 ];
 
 /// What a bad network is made with.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Access, CallError, Context, DeclaredError, InvalidOperation, Kind, Operation, OperationName,
+    registry::SERVICE,
 };
 
 /// How many operations one end of a connection may say that it serves.
@@ -82,21 +83,23 @@ struct Registered {
 pub(crate) fn operations() -> Vec<Operation> {
     let all = [
         Operation::query("services/list", async |context: Context, Nothing {}| list(&context))
-            .map(|list| list.describe("What the caller may use.")),
+            .map(|list| list.describe("What the caller may use.").access(Access::Public)),
         Operation::query("services/schema", async |context: Context, which: Which| {
             schema(&context, &which)
         })
-        .map(|schema| schema.describe("What one operation takes and gives.")),
+        .map(|schema| {
+            schema.describe("What one operation takes and gives.").access(Access::Public)
+        }),
         Operation::mutation("services/register", async |context: Context, asked: Register| {
             register(&context, asked)
         })
-        .map(|register| {
-            register.describe("Says what the caller itself serves on this connection.")
-        }),
+        .map(|register| register.describe("Says what the caller itself serves on this connection."))
+        // What it names shows up at the node and may be called there.
+        .map(|register| register.access(Access::Service(SERVICE))),
     ];
     let all: Result<Vec<Operation>, InvalidOperation> = all.into_iter().collect();
     match all {
-        Ok(all) => all.into_iter().map(|operation| operation.access(Access::Public)).collect(),
+        Ok(all) => all,
         Err(error) => {
             debug_assert!(false, "{error}");
             Vec::new()

@@ -9,7 +9,7 @@ use std::{
 use alknet_core::{Alpn, AuthContext, Connection, HandlerError, ProtocolHandler};
 use tokio_util::sync::CancellationToken;
 
-use crate::{CallLimits, OperationRegistry, Peer};
+use crate::{CallLimits, OperationRegistry, Peer, registry::SERVICE};
 
 /// The handler of `alknet/call`: every connection is a place where both sides call each
 /// other.
@@ -21,7 +21,8 @@ pub struct CallAdapter {
     draining: CancellationToken,
 }
 
-/// The other ends of the live connections, by the number of their session. Cheap to clone.
+/// The other ends of the live connections, by the number of their session: of those with a grant
+/// of `call`, who may serve operations. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Peers(Arc<Mutex<BTreeMap<u64, Peer>>>);
 
@@ -42,7 +43,9 @@ impl ProtocolHandler for CallAdapter {
     }
 
     async fn handle(&self, connection: Connection, auth: AuthContext) -> Result<(), HandlerError> {
-        let session = auth.session.id();
+        let identity = auth.identity.as_ref();
+        let may_serve = identity.is_some_and(|identity| identity.scopes.admit(SERVICE));
+        let session = auth.session.id().filter(|_| may_serve);
         let (peer, driver) = Peer::new(
             connection,
             self.registry.clone(),

@@ -56,6 +56,9 @@ pub enum Access {
     Scope,
     /// Whoever has that and this action, too.
     Also(Action<'static>),
+    /// Whoever has that, or a grant of any part of this service: the operation belongs to it,
+    /// and decides by itself what each caller may do.
+    Service(&'static str),
 }
 
 /// A failure that an operation declares beside the standard ones.
@@ -259,6 +262,10 @@ impl Operation {
             Access::Public => true,
             Access::Scope => scope(),
             Access::Also(action) => scope() && auth.allows(action.clone()),
+            Access::Service(service) => {
+                let scopes = auth.identity.as_ref().map(|identity| &identity.scopes);
+                scope() || scopes.is_some_and(|scopes| scopes.admit(service))
+            }
         }
     }
 

@@ -7,15 +7,20 @@ use std::{
     time::Duration,
 };
 
-use alknet_core::{Audit, AuditEvent, AuthContext};
+use alknet_core::{Audit, AuditEvent, AuthContext, Scopes};
 use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::{CallError, Context, Execution, Kind, Operation, OperationName, Peer, discovery};
+use crate::{
+    Access, CallError, Context, Execution, Kind, Operation, OperationName, Peer, discovery,
+};
 
 type Operations = BTreeMap<OperationName, Arc<Operation>>;
+
+/// What a grant to call is called.
+pub(crate) const SERVICE: &str = "call";
 
 /// The operations of a node. Cheap to clone; every clone is the same registry.
 #[derive(Clone)]
@@ -145,6 +150,16 @@ impl OperationRegistry {
     /// Everything, whoever may use it.
     pub(crate) fn all(&self) -> Vec<Arc<Operation>> {
         self.0.operations.load().values().cloned().collect()
+    }
+
+    /// Whether somebody with these scopes may call at all: they have a grant of `call`, or of a
+    /// service with operations of its own ([`Access::Service`]).
+    pub fn admits(&self, scopes: &Scopes) -> bool {
+        let is_theirs = |operation: &Arc<Operation>| match &operation.access {
+            Access::Service(service) => scopes.admit(service),
+            Access::Public | Access::Scope | Access::Also(_) => false,
+        };
+        scopes.admit(SERVICE) || self.0.operations.load().values().any(is_theirs)
     }
 
     /// The namespaces of what the caller may use.

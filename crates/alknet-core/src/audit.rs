@@ -60,12 +60,41 @@ pub struct AuditEvent {
     /// How long the session lasted, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub duration_ms: Option<u64>,
-    /// How much was read from a file.
+    /// How much was read from a file, or fetched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_read: Option<u64>,
     /// How much was written to a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_written: Option<u64>,
+    /// The repository that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// What was asked of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<&'static str>,
+    /// What became of the names in it; a bounded number of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<AuditChange>,
+    /// How many more there were.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub more_changes: Option<usize>,
+    /// How the changes were signed, if they were, and whether that could be verified.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+}
+
+/// What became of a name that stands for something.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct AuditChange {
+    /// The name.
+    pub name: String,
+    /// What it stood for.
+    pub old: String,
+    /// What it stands for from now on.
+    pub new: String,
+    /// Why it does not, if that was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
 }
 
 impl AuditEvent {

@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 
 use crate::{
     Access, Alpn, AuthContext, Code, Connection, HandlerError, HandlerRegistry, IdentityProvider,
-    Limits, ProtocolHandler,
+    Limits, ProtocolHandler, Scopes,
     addresses::Addresses,
     audit::{Audit, AuditEvent},
     handler::DynHandler,
@@ -154,6 +154,11 @@ impl Dispatcher {
         self.registry.alpns()
     }
 
+    /// Whether somebody with these scopes may reach a handler; not if there is none.
+    pub fn admits(&self, alpn: &Alpn, scopes: &Scopes) -> bool {
+        self.registry.entry(alpn).is_some_and(|entry| entry.access.admits(alpn, scopes))
+    }
+
     /// The bounds of this node.
     pub fn limits(&self) -> &Limits {
         &self.shared.sessions.limits
@@ -177,9 +182,9 @@ impl Dispatcher {
 
     fn check(&self, auth: &AuthContext) -> Result<Admission, Refusal> {
         let entry = self.registry.entry(&auth.alpn).ok_or(Refusal::UnknownAlpn)?;
-        if auth.transport.is_tunnelled() || entry.access == Access::Scope {
+        if auth.transport.is_tunnelled() || entry.access.needs_identity() {
             let identity = auth.identity.as_ref().ok_or(Refusal::NotAuthenticated)?;
-            if !identity.scopes.admit(auth.alpn.short()) {
+            if !entry.access.admits(&auth.alpn, &identity.scopes) {
                 return Err(Refusal::OutOfScope);
             }
         }

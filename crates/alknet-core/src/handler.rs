@@ -2,13 +2,13 @@
 
 use std::{error::Error, fmt, future::Future};
 
-use crate::{Alpn, AuthContext, Connection, connection::BoxFuture};
+use crate::{Alpn, AuthContext, Connection, Scopes, connection::BoxFuture};
 
 /// Who may reach a handler on its own ALPN. There is no default: a handler is registered
 /// with one, in writing.
 ///
-/// Inside HTTPS (WebTransport, WebSocket) an identity with the ALPN's scope is always
-/// needed, whatever stands here.
+/// Inside HTTPS (WebTransport, WebSocket) an identity with the ALPN's scope, or with one of
+/// those that stand here, is always needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Anybody.
@@ -17,6 +17,22 @@ pub enum Access {
     Protocol,
     /// An identity with the scope named like the ALPN ([`Alpn::short`]).
     Scope,
+    /// An identity with that scope or any of these: what is behind the handler belongs to
+    /// several services, and it decides about each.
+    ScopeOr(&'static [&'static str]),
+}
+
+impl Access {
+    /// Whether native callers need an identity.
+    pub(crate) fn needs_identity(self) -> bool {
+        matches!(self, Self::Scope | Self::ScopeOr(_))
+    }
+
+    /// Whether somebody with these scopes may reach the handler of an ALPN.
+    pub(crate) fn admits(self, alpn: &Alpn, scopes: &Scopes) -> bool {
+        let others = if let Self::ScopeOr(others) = self { others } else { &[] };
+        scopes.admit(alpn.short()) || others.iter().any(|service| scopes.admit(service))
+    }
 }
 
 /// What a handler ended with: any error, opaque, shown in the log with its causes.

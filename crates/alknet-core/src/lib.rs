@@ -105,6 +105,8 @@ mod handler;
 #[cfg(feature = "endpoint")]
 mod limits;
 #[cfg(feature = "endpoint")]
+mod refusals;
+#[cfg(feature = "endpoint")]
 mod registry;
 #[cfg(feature = "endpoint")]
 mod session;
@@ -117,12 +119,13 @@ mod transport;
 
 #[cfg(feature = "endpoint")]
 pub use self::{
-    audit::{Audit, AuditEvent, AuditSink},
+    audit::{Audit, AuditChange, AuditEvent, AuditSink},
     dial::{Dial, DialError, Dialled},
     dispatch::{Admission, Dispatcher, Refusal},
     endpoint::{BindError, Endpoint, EndpointConfig, Listener, ResetKey},
     handler::{Access, HandlerError, ProtocolHandler},
     limits::Limits,
+    refusals::Refusals,
     registry::{DuplicateAlpn, HandlerRegistry},
     session::{Login, Session, SessionHandle},
     single::{Exporter, SingleStream},

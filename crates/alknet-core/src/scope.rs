@@ -106,9 +106,10 @@ impl Scope {
             && self.0.iter().zip(action).all(|(mine, word)| matches(mine, word.as_ref()))
     }
 
-    /// Whether this grant covers all or a part of a service.
-    fn touches(&self, service: &str) -> bool {
-        self.0.first().is_some_and(|word| matches(word, service))
+    /// Whether this grant covers all or a part of an action.
+    fn touches<S: AsRef<str>>(&self, action: &[S]) -> bool {
+        !action.is_empty()
+            && self.0.iter().zip(action).all(|(mine, word)| matches(mine, word.as_ref()))
     }
 
     /// What both cover.
@@ -209,7 +210,14 @@ impl Scopes {
     /// Whether all or a part of a service is granted: enough to reach its handler, which
     /// then decides about each action.
     pub fn admit(&self, service: &str) -> bool {
-        self.0.iter().any(|scope| scope.touches(service))
+        self.touch(Action::service(service))
+    }
+
+    /// Whether all or a part of an action is granted: `files:write:notes` by
+    /// `files:write:notes:drafts/*`.
+    pub fn touch<'a>(&self, action: impl Into<Action<'a>>) -> bool {
+        let action = action.into();
+        self.0.iter().any(|scope| scope.touches(&action.0))
     }
 
     /// Whether everything that `self` grants is granted by a single grant of `other`.
@@ -302,6 +310,17 @@ mod tests {
         assert!(some.allow("git:read:team/notes") && !some.allow("git:write:team/notes"));
         assert!(!some.allow("git:read:other") && !some.allow("git:read"));
         assert!(some.allow("call:files/list") && !some.allow("call:filesystem"));
+    }
+
+    #[test]
+    fn an_action_is_touched_by_grants_for_all_and_for_parts_of_it() {
+        let notes = "files:write:notes";
+        for scope in ["*", "files", "files:write:*", notes, "files:write:n*:drafts/*"] {
+            assert!(scopes(scope).touch(notes), "{scope}");
+        }
+        for scope in ["", "file", "files:read:notes", "files:write:other:drafts/*"] {
+            assert!(!scopes(scope).touch(notes), "{scope}");
+        }
     }
 
     #[test]

@@ -13,7 +13,8 @@ use std::{
 
 use alknet_core::{
     Access, Alpn, Audit, AuditEvent, AuditSink, AuthContext, ClosedBy, Code, Connection,
-    Dispatcher, HandlerError, HandlerRegistry, Limits, ProtocolHandler, Refusal, TransportKind,
+    Dispatcher, HandlerError, HandlerRegistry, Limits, ProtocolHandler, Refusal, Scopes,
+    TransportKind,
 };
 use alknet_testing::{identities::identity, memory};
 use tokio::sync::Notify;
@@ -124,6 +125,27 @@ async fn access_is_enforced_by_declaration_and_transport() {
     }
     assert_eq!(check("missing", Quic, Some(&["*"])), Some(Refusal::UnknownAlpn));
     assert_eq!(events.reasons(AuditEvent::REFUSED).last().unwrap(), "no such service");
+}
+
+#[tokio::test]
+async fn a_handler_may_be_for_several_services() {
+    use TransportKind::{Quic, WebTransport};
+    let all = [(script("shared", Act::UntilClosed), Access::ScopeOr(&["one", "two"]))];
+    let (dispatcher, _) = dispatcher(&all, Limits::default());
+    let check = |transport, scopes| dispatcher.admit(auth("shared", transport, scopes)).err();
+    let alpn = Alpn::service("shared").unwrap();
+    for transport in [Quic, WebTransport] {
+        assert_eq!(check(transport, None), Some(Refusal::NotAuthenticated));
+        for scopes in [&["shared"][..], &["one:read:x"], &["two"], &["*"], &["shared:y", "other"]] {
+            assert_eq!(check(transport, Some(scopes)), None, "{scopes:?}");
+            assert!(dispatcher.admits(&alpn, &scopes.iter().copied().collect()));
+        }
+        for scopes in [&[][..], &["other"], &["on"], &["three", "share"]] {
+            assert_eq!(check(transport, Some(scopes)), Some(Refusal::OutOfScope), "{scopes:?}");
+            assert!(!dispatcher.admits(&alpn, &scopes.iter().copied().collect()));
+        }
+    }
+    assert!(!dispatcher.admits(&Alpn::service("none").unwrap(), &Scopes::all()));
 }
 
 #[tokio::test]

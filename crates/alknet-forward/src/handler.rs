@@ -4,7 +4,7 @@ use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use alknet_core::{
     Alpn, Audit, AuditEvent, AuthContext, Code, Connection, HandlerError, Identity,
-    ProtocolHandler, Stream,
+    ProtocolHandler, Refusals, Stream,
 };
 use alknet_host::network::{Connected, NetworkError, Policy, Target};
 use tokio::{io::AsyncWriteExt as _, task::JoinSet, time::timeout};
@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use crate::{
-    brake::Brake,
     join::{ResetOnDrop, join},
     listen, udp,
     waiting::Waiting,
@@ -35,7 +34,7 @@ pub struct ForwardAdapter {
     policy: Policy,
     audit: Audit,
     waiting: Waiting,
-    brake: Brake,
+    refusals: Refusals,
     draining: CancellationToken,
 }
 
@@ -46,7 +45,7 @@ pub(crate) struct Session {
     pub(crate) caller: Arc<Identity>,
     pub(crate) waiting: Waiting,
     pub(crate) draining: CancellationToken,
-    brake: Brake,
+    refusals: Refusals,
     audit: Audit,
     auth: Arc<AuthContext>,
 }
@@ -61,7 +60,7 @@ impl ForwardAdapter {
     /// the policy's settings say so.
     pub fn new(policy: Policy, audit: Audit) -> Self {
         let (waiting, draining) = (Waiting::default(), CancellationToken::new());
-        Self { policy, audit, waiting, brake: Brake::default(), draining }
+        Self { policy, refusals: Refusals::new(audit.clone()), audit, waiting, draining }
     }
 }
 
@@ -79,7 +78,7 @@ impl ProtocolHandler for ForwardAdapter {
             policy: self.policy.clone(),
             caller: auth.identity.clone().ok_or(Anonymous)?,
             waiting: self.waiting.clone(),
-            brake: self.brake.clone(),
+            refusals: self.refusals.clone(),
             draining: self.draining.clone(),
             audit: self.audit.clone(),
             auth: Arc::new(auth),
@@ -99,7 +98,7 @@ impl ProtocolHandler for ForwardAdapter {
         while let Some(ended) = streams.join_next().await {
             ended?;
         }
-        session.settle();
+        session.refusals.settle(session.event(AuditEvent::REFUSED));
         Ok(())
     }
 
@@ -172,34 +171,21 @@ impl Session {
         if !error.is_refusal() {
             return tracing::debug!(%error, "{verb} failed");
         }
-        // A refusal costs the client nothing.
-        let Some(before) = self.brake.take(&self.caller.id) else { return };
-        let mut reason = format!("{verb} {}: {}", cut(target), cut(error));
-        if before > 0 {
-            let _ = write!(reason, "; before it {before} more that are not recorded");
-        }
-        self.record(AuditEvent::REFUSED, reason);
-    }
-
-    /// Records how many refusals were left out.
-    fn settle(&self) {
-        let left_out = self.brake.settle(&self.caller.id);
-        if left_out > 0 {
-            self.record(AuditEvent::REFUSED, format!("{left_out} more that are not recorded"));
-        }
+        let reason = format!("{verb} {}: {}", cut(target), cut(error));
+        self.refusals.record(self.event(AuditEvent::REFUSED).because(reason));
     }
 
     /// Records what was allowed, where the owner wants that.
     pub(crate) fn allowed(&self, verb: &str, target: &(impl std::fmt::Display + ?Sized)) {
         if self.policy.settings().audit_destinations {
-            self.record("forwarded", format!("{verb} {}", cut(target)));
+            let what = format!("{verb} {}", cut(target));
+            self.audit.record(self.event("forwarded").because(what));
         }
     }
 
-    fn record(&self, event: &'static str, reason: String) {
+    fn event(&self, event: &'static str) -> AuditEvent {
         let session = self.auth.session.id();
-        let event = AuditEvent { session, ..AuditEvent::about(event, &self.auth) };
-        self.audit.record(event.because(reason));
+        AuditEvent { session, ..AuditEvent::about(event, &self.auth) }
     }
 }
 

@@ -67,7 +67,6 @@
 
 mod address;
 mod backoff;
-mod brake;
 mod client;
 mod datagram;
 mod handler;

@@ -159,6 +159,12 @@ impl Settings {
     }
 }
 
+/// Whether an address belongs to the public Internet: not to a private network, this machine,
+/// the link, or what else is special; nor stands for one that does.
+pub fn is_public(address: IpAddr) -> bool {
+    special::public(address.to_canonical())
+}
+
 /// What this process may open, less what it needs for everything else.
 fn half_of_all() -> usize {
     usize::try_from(crate::descriptors::limit() / 2).unwrap_or(usize::MAX)

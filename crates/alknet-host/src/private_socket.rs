@@ -19,7 +19,7 @@ use tokio::{
     time::sleep,
 };
 
-use crate::Account;
+use crate::{Account, account::Switch};
 
 /// Where the folders are made: every account can reach it, and takes away only its own.
 const PARENT: &str = "/tmp";
@@ -46,7 +46,15 @@ struct Folder {
 impl PrivateSocket {
     /// Listens for the programs of this account.
     pub fn listen(account: &Account) -> io::Result<Self> {
-        let owner = account.switch.as_ref();
+        Self::open(account.switch.as_ref())
+    }
+
+    /// Listens for the programs of this process's own account.
+    pub fn own() -> io::Result<Self> {
+        Self::open(None)
+    }
+
+    fn open(owner: Option<&Switch>) -> io::Result<Self> {
         let folder = Folder::new()?;
         let listener = UnixListener::bind(folder.by_handle())?;
         fs::set_permissions(folder.by_handle(), Permissions::from_mode(0o600))?;

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, prlimit, setpriority_pgrp,
+    test_kill_process_group,
+};
 use tokio::{
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
     time::{Instant, sleep, timeout},
@@ -74,6 +77,29 @@ impl Process {
         }
     }
 
+    /// Bounds what the leader may use of a resource, and with it what it starts from then on
+    /// (setrlimit(2)). It keeps a bound that is lower.
+    pub fn limit(&self, resource: Resource, most: u64) -> io::Result<()> {
+        let most = getrlimit(resource).maximum.map_or(most, |hard| hard.min(most));
+        if self.child.id().is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        prlimit(Some(self.group), resource, limit)?;
+        Ok(())
+    }
+
+    /// Lets everything else on the machine come before the group, as it is now and grows. Only
+    /// a wish: where the system does not grant it, nothing happens.
+    pub fn yield_to_others(&self) {
+        const LAST: i32 = 19;
+        if self.child.id().is_some()
+            && let Err(error) = setpriority_pgrp(Some(self.group), LAST)
+        {
+            tracing::debug!(%error, "a process group keeps its priority");
+        }
+    }
+
     /// Tells the group to hang up and kills what is left of it after `grace`. When the
     /// leader has exited already, does nothing: the number may be another group's by now.
     pub async fn hang_up(mut self, grace: Duration) {
@@ -104,5 +130,30 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.signal(Signal::KILL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+    use crate::Account;
+
+    #[tokio::test]
+    async fn a_limit_holds_for_a_process_and_what_it_starts_and_only_ever_lowers() {
+        let script = "read go; ulimit -c; sh -c 'ulimit -H -d'";
+        let command = Account::current().unwrap().shell(script.as_ref());
+        let (mut process, mut pipes) = Process::with_pipes(command).unwrap();
+        process.limit(Resource::Core, 0).unwrap();
+        let hard = getrlimit(Resource::Data).maximum;
+        process.limit(Resource::Data, 1 << 30).unwrap();
+        pipes.stdin.as_mut().unwrap().write_all(b"\n").await.unwrap();
+        let mut said = String::new();
+        pipes.stdout.unwrap().read_to_string(&mut said).await.unwrap();
+        process.exited().await.unwrap();
+        let data = hard.unwrap_or(u64::MAX).min(1 << 30) >> 10;
+        assert_eq!(said, format!("0\n{data}\n"));
+        assert!(process.limit(Resource::Core, 0).is_err(), "it has ended");
     }
 }

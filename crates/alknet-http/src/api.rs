@@ -1,7 +1,7 @@
 //! The operations of a registry over plain HTTP: `POST /alknet/api/<namespace>/<name>`.
 //!
-//! Everything is under `/alknet/api` and for callers with an identity and a scope of `call`;
-//! for all others there is the decoy. An operation that a caller may not use answers as one
+//! Everything is under `/alknet/api` and for callers with an identity and a scope of `call`, or of
+//! a service with operations of its own; for all others there is the decoy. An operation that a caller may not use answers as one
 //! that does not exist does, whatever is asked of it.
 //!
 //! # Calls
@@ -138,7 +138,9 @@ async fn serve(
     if let Some(answer) = api.cors.preflight(&parts) {
         return answer;
     }
-    let Some(caller) = Caller::of(auth, shutdown, &parts) else { return Conceal.into_response() };
+    let Some(caller) = Caller::of(&api.registry, auth, shutdown, &parts) else {
+        return Conceal.into_response();
+    };
     let mut response = match api.answer(&caller, &parts, body).await {
         Ok(response) => response,
         Err(Refusal::Problem(problem)) => problem.into_response(),

@@ -6,6 +6,7 @@ use alknet_core::{
     Audit, AuditEvent, AuthContext, AuthMethod, Connection, Identity, IdentityProvider,
     KeyFingerprint, ProviderError, Secret,
 };
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::{HeaderMap, Method, header, request::Parts};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -133,6 +134,8 @@ pub(crate) enum Purpose {
 pub(crate) struct Authenticator {
     pub(crate) identities: Arc<dyn IdentityProvider>,
     pub(crate) audit: Audit,
+    /// What the paths begin with for which a token may be the password.
+    pub(crate) basic: Vec<String>,
 }
 
 impl Authenticator {
@@ -170,10 +173,22 @@ impl Authenticator {
             self.bearer(token).await.map(Some)
         } else if scheme.eq_ignore_ascii_case(concealed::SCHEME) {
             self.concealed(link, parts, rest).await.map(Some)
+        } else if scheme.eq_ignore_ascii_case("Basic") && self.takes_basic(parts) {
+            match password(token) {
+                Some(token) => self.bearer(token.expose()).await.map(Some),
+                None => Ok(None),
+            }
         } else {
             // A credential of whatever site the decoy shows.
             Ok(None)
         }
+    }
+
+    /// Whether a token may be the password of this request. A browser that was given one sends
+    /// it for pages of others as well.
+    fn takes_basic(&self, parts: &Parts) -> bool {
+        let path = parts.uri.path();
+        self.basic.iter().any(|prefix| path.starts_with(prefix)) && !is_cross_site(parts)
     }
 
     async fn bearer(&self, token: &str) -> Result<Proven, Refused> {
@@ -231,6 +246,14 @@ impl Authenticator {
     }
 }
 
+/// The password of Basic credentials (RFC 7617), if it is a token. The user may have any name.
+fn password(credentials: &str) -> Option<Secret> {
+    let decoded = String::from_utf8(STANDARD.decode(credentials).ok()?).ok()?;
+    let decoded = Secret::new(decoded);
+    let (_, password) = decoded.expose().split_once(':')?;
+    password.starts_with(TOKEN_PREFIX).then(|| Secret::new(password))
+}
+
 /// The session secret among the cookies, which HTTP/2 may send in several fields.
 fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     let fields = headers.get_all(header::COOKIE).iter().filter_map(|field| field.to_str().ok());
@@ -238,10 +261,15 @@ fn session_cookie(headers: &HeaderMap) -> Option<&str> {
     pairs.find(|(name, _)| name.trim() == SESSION_COOKIE).map(|(_, value)| value.trim())
 }
 
+/// Whether a browser says that a page of another origin sent the request.
+fn is_cross_site(parts: &Parts) -> bool {
+    let site = single(&parts.headers, &header::HeaderName::from_static("sec-fetch-site"));
+    site.is_some_and(|site| site != "same-origin" && site != "none")
+}
+
 /// Whether a page of this very origin sent the request, as far as a browser tells.
 fn may_use_cookie(parts: &Parts) -> bool {
-    let site = single(&parts.headers, &header::HeaderName::from_static("sec-fetch-site"));
-    if site.is_some_and(|site| site != "same-origin" && site != "none") {
+    if is_cross_site(parts) {
         return false;
     }
     let safe = parts.method == Method::GET || parts.method == Method::HEAD;

@@ -78,6 +78,7 @@ pub struct Builder {
     decoy: Decoy,
     alt_svc: Option<u16>,
     allowed_origins: Vec<String>,
+    basic: Vec<String>,
     cover: bool,
     limits: HttpLimits,
 }
@@ -99,6 +100,7 @@ impl HttpAdapter {
             decoy: Decoy::default(),
             alt_svc: None,
             allowed_origins: Vec::new(),
+            basic: Vec::new(),
             cover: false,
             limits: HttpLimits::default(),
         }
@@ -144,6 +146,13 @@ impl Builder {
         Self { allowed_origins: origins, ..self }
     }
 
+    /// Takes a token as the password of the Basic scheme (RFC 7617) for all paths that begin
+    /// with `prefix`: for clients that know no other scheme, such as git.
+    pub fn basic(mut self, prefix: impl Into<String>) -> Self {
+        self.basic.push(prefix.into());
+        self
+    }
+
     /// Cover: what stands outside the decoy looks like nginx, too. Malformed HTTP/1.1 is
     /// answered in its words, and HTTP/2 has its settings; WebSockets are then opened over
     /// HTTP/1.1 alone, because the setting that HTTP/2 needs for them (RFC 8441) is one
@@ -164,7 +173,11 @@ impl Builder {
         let (audit, shutdown) = (self.dispatcher.audit().clone(), CancellationToken::new());
         let app = App {
             gate: Gate {
-                authenticator: Authenticator { identities: self.identities.clone(), audit },
+                authenticator: Authenticator {
+                    identities: self.identities.clone(),
+                    audit,
+                    basic: self.basic,
+                },
                 dispatcher: self.dispatcher,
                 identities: self.identities,
                 node: self.node,

@@ -51,7 +51,8 @@
 //!
 //! # Who a caller is
 //! By `Authorization: Bearer`, by the Concealed scheme (RFC 9729) with an Ed25519 key, by
-//! the session cookie [`SESSION_COOKIE`] of a signed-in browser, or by a single-use ticket.
+//! the session cookie [`SESSION_COOKIE`] of a signed-in browser, or by a single-use ticket;
+//! for some paths ([`Builder::basic`]) by the Basic scheme too, whose password is the token.
 //! A cookie counts for pages of the same origin and never opens a tunnel. A credential that
 //! does not hold is no credential: nothing but the audit log tells the two apart.
 //!

@@ -31,6 +31,11 @@ type BoxError = Box<dyn Error + Send + Sync>;
 const STREAM: Duration = Duration::from_secs(10);
 /// How often a silent HTTP/2 peer is pinged, and how long it has to answer.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// What a client may send on one stream of HTTP/2, and on all of a connection, before it is
+/// read, in bytes. The second is the larger by far: curl 7.88 sends no more of an upload where
+/// both are used up at once.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
 /// What nginx announces over HTTP/2.
 const NGINX_WINDOW: u32 = 65_536;
 const NGINX_MAX_FRAME: u32 = 16_777_215;
@@ -84,7 +89,10 @@ pub(crate) async fn http2(
     if cover {
         builder.initial_stream_window_size(NGINX_WINDOW).max_frame_size(NGINX_MAX_FRAME);
     } else {
-        builder.adaptive_window(true).enable_connect_protocol();
+        builder
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .enable_connect_protocol();
     }
     let last = &watch::Sender::new(Instant::now());
     let served = &served;

@@ -83,7 +83,7 @@ impl Gate {
         if !self.dispatcher.alpns().any(|known| *known == alpn) {
             return Err(Denied::NoService);
         }
-        if !identity.scopes.admit(alpn.short()) {
+        if !self.dispatcher.admits(&alpn, &identity.scopes) {
             return Err(Denied::OutOfScope);
         }
         Ok(self.identities.issue_ticket(identity, &alpn).await?)

@@ -21,6 +21,9 @@ use crate::{
 /// How often a look-up is tried again that somebody's renaming made uncertain.
 const TRIES: usize = 64;
 
+/// How the kernel confines a look-up.
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+
 /// A folder that is offered under a name. Cheap to clone; clones share the count of what it
 /// holds.
 #[derive(Clone)]
@@ -114,7 +117,6 @@ impl Export {
     /// Opens a path beneath the folder. The kernel sees to it that no step of the look-up
     /// leads out, whatever is renamed or replaced meanwhile.
     pub(crate) fn open(&self, path: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
-        const BENEATH: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
         let path = if path.is_empty() { b"." } else { path };
         let flags = flags | OFlags::CLOEXEC;
         // The kernel does not take a mode for what creates nothing.
@@ -127,6 +129,13 @@ impl Export {
                 result => return result,
             }
         }
+    }
+
+    /// The same to read a file, if the kernel finds it in its caches.
+    pub(crate) fn open_cached(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
+        let cached = BENEATH.union(ResolveFlags::CACHED);
+        openat2(self.root(), path, flags | OFlags::CLOEXEC, Mode::empty(), cached)
     }
 }
 

@@ -12,8 +12,8 @@ use nix::unistd;
 use russh_sftp::protocol::FileAttributes;
 use rustix::{
     buffer::spare_capacity,
-    fs::{Stat, copy_file_range, fstat, fsync},
-    io::{Errno, pread, pwrite, retry_on_intr},
+    fs::{AtFlags, FileType, Stat, Statx, StatxFlags, copy_file_range, fstat, fsync, statx},
+    io::{Errno, IoSliceMut, ReadWriteFlags, pread, preadv2, pwrite, retry_on_intr},
 };
 
 use crate::{
@@ -27,6 +27,8 @@ use crate::{
 
 /// How much is copied from file to file before others have their turn.
 const PIECE: usize = 8 << 20;
+/// The most that is read without a thread for it: that much is copied in no time.
+const LITTLE: usize = 64 << 10;
 /// How much is copied at once where the kernel cannot do it by itself.
 const BUFFER: usize = 256 << 10;
 
@@ -83,6 +85,17 @@ impl File {
         self.writes
     }
 
+    /// Whether it has no name any more, so that its room is given back when it is closed.
+    pub(crate) fn is_removed(&self) -> bool {
+        self.about(StatxFlags::NLINK).is_none_or(|about| about.stx_nlink == 0)
+    }
+
+    /// What the kernel knows of it by now.
+    fn about(&self, what: StatxFlags) -> Option<Statx> {
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        statx(&self.descriptor, c"", flags, what).ok()
+    }
+
     /// How many bytes were read and written.
     pub(crate) fn moved(&self) -> (u64, u64) {
         (self.read.load(Ordering::Relaxed), self.written.load(Ordering::Relaxed))
@@ -110,6 +123,37 @@ impl File {
         let length = usize::try_from(length).unwrap_or(MAX_DATA).min(MAX_DATA);
         let packet = wire::data(id, length, |packet| self.fill(packet, offset))?;
         packet.map(Reply::Data).ok_or_else(Fault::end)
+    }
+
+    /// The same, if it is little and the kernel has it in its caches.
+    pub(crate) fn read_cached(&self, id: u32, offset: u64, length: u32) -> Option<Outcome<Reply>> {
+        let about = self.about(StatxFlags::SIZE | StatxFlags::TYPE)?;
+        let kind = FileType::from_raw_mode(about.stx_mode.into());
+        let rest = about.stx_size.saturating_sub(offset).min(length.into());
+        let rest = usize::try_from(rest).ok().filter(|rest| *rest <= LITTLE)?;
+        // An offset that is negative to the kernel would stand for the file's own position.
+        if kind != FileType::RegularFile || length == 0 || i64::try_from(offset).is_err() {
+            return None;
+        }
+        if rest == 0 {
+            let end = self.read_at_once(&mut [0], offset).ok()? == 0;
+            return end.then(|| Err(Fault::end()));
+        }
+        let packet = wire::data(id, rest, |packet| {
+            let start = packet.len();
+            packet.resize(start + rest, 0);
+            let read = self.read_at_once(packet.get_mut(start..).unwrap_or_default(), offset)?;
+            // What is only partly there would look like the end of the file.
+            if read == rest { Ok(read) } else { Err(Errno::AGAIN) }
+        });
+        let packet = packet.ok()??;
+        self.read.fetch_add(rest as u64, Ordering::Relaxed);
+        Some(Ok(Reply::Data(packet)))
+    }
+
+    fn read_at_once(&self, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        let buffers = &mut [IoSliceMut::new(buffer)];
+        preadv2(&self.descriptor, buffers, offset, ReadWriteFlags::NOWAIT)
     }
 
     /// Appends what fits into the packet without making it larger.

@@ -33,7 +33,8 @@
 //!
 //! Requests run beside one another as far as nobody can tell: what touches the same file keeps
 //! its order, under whatever handles; a request that changes names waits for all before it.
-//! What is queued for a file is done in one go, on a thread that may wait for the disk.
+//! What is queued for a file is done in one go, on a thread that may wait for the disk. What the
+//! kernel has in its caches (`RESOLVE_CACHED`, `RWF_NOWAIT`) is done without one.
 //!
 //! # Invariants
 //!
@@ -71,11 +72,13 @@ mod change;
 mod export;
 mod fault;
 mod file;
+mod flags;
 mod folder;
 mod handles;
 mod helper;
 mod path;
 mod perform;
+mod quick;
 mod quota;
 mod schedule;
 mod server;

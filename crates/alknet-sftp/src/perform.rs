@@ -1,7 +1,10 @@
 //! Doing what is asked for. Everything here blocks for the disk.
 
 use std::{
-    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     sync::Arc,
 };
 
@@ -24,8 +27,9 @@ use crate::{
     export::Export,
     fault::{Fault, Outcome},
     file::{self, File},
+    flags::{opens_for_writing, reads_file, system_flags},
     folder::{self, Folder},
-    handles::{Open, Thing},
+    handles::{Open, Places, Thing},
     path,
     quota::{self, Held, Quota},
     session::Context,
@@ -92,33 +96,6 @@ pub(crate) fn perform(
     }
 }
 
-/// The flags of the system for those of the protocol, as OpenSSH translates them. Nothing
-/// waits for the other end of a named pipe, and no terminal becomes the node's.
-fn system_flags(flags: OpenFlags) -> OFlags {
-    let (read, write) = (flags.contains(OpenFlags::READ), flags.contains(OpenFlags::WRITE));
-    let mut system = match (read, write) {
-        (true, true) => OFlags::RDWR,
-        (false, true) => OFlags::WRONLY,
-        _ => OFlags::RDONLY,
-    };
-    for (wire, flag) in [
-        (OpenFlags::APPEND, OFlags::APPEND),
-        (OpenFlags::CREATE, OFlags::CREATE),
-        (OpenFlags::TRUNCATE, OFlags::TRUNC),
-        (OpenFlags::EXCLUDE, OFlags::EXCL),
-    ] {
-        if flags.contains(wire) {
-            system |= flag;
-        }
-    }
-    system | OFlags::NONBLOCK | OFlags::NOCTTY
-}
-
-/// Whether a file that is opened so may be changed by it.
-pub(crate) fn opens_for_writing(flags: OpenFlags) -> bool {
-    flags.intersects(OpenFlags::WRITE | OpenFlags::CREATE | OpenFlags::TRUNCATE | OpenFlags::APPEND)
-}
-
 /// The mode of what is created.
 fn mode_of(attributes: &FileAttributes, usual: u32, spot: &Spot<'_>) -> Mode {
     let mask = if spot.export().is_some() { 0o777 } else { 0o7777 };
@@ -159,9 +136,18 @@ impl Context {
     }
 
     fn open(&self, path: &[u8], flags: OpenFlags, attributes: &FileAttributes) -> Outcome<Reply> {
-        let writes = opens_for_writing(flags);
-        let reads = flags.contains(OpenFlags::READ) || !flags.contains(OpenFlags::WRITE);
-        let opened = self.try_open(path, flags, attributes, reads, writes);
+        let (reads, writes) = (reads_file(flags), opens_for_writing(flags));
+        self.note_opened(path, flags, self.try_open(path, flags, attributes, reads, writes))
+    }
+
+    /// Records that something was opened, or that it was not allowed, and answers.
+    pub(crate) fn note_opened(
+        &self,
+        path: &[u8],
+        flags: OpenFlags,
+        opened: Outcome<u64>,
+    ) -> Outcome<Reply> {
+        let (reads, writes) = (reads_file(flags), opens_for_writing(flags));
         let reason = match (reads, writes) {
             (true, true) => "read and write",
             (false, true) => "write",
@@ -190,7 +176,19 @@ impl Context {
             self.changeable()?;
         }
         let (system, mode) = (system_flags(flags), mode_of(attributes, 0o666, &spot));
-        let (descriptor, upload) = self.descriptor(&spot, flags, system, mode)?;
+        let found = self.descriptor(&spot, flags, system, mode)?;
+        self.opened(place, path, &spot, flags, found)
+    }
+
+    /// Adds what was opened; its handle.
+    pub(crate) fn opened(
+        &self,
+        place: Places,
+        path: &[u8],
+        spot: &Spot<'_>,
+        flags: OpenFlags,
+        (descriptor, upload): (OwnedFd, Option<Upload>),
+    ) -> Outcome<u64> {
         if spot.grant().is_some() {
             let kind = FileType::from_raw_mode(fstat(&descriptor)?.st_mode);
             // A folder opens for reading, as it does with OpenSSH, and then cannot be read.
@@ -199,7 +197,7 @@ impl Context {
             }
         }
         let append = flags.contains(OpenFlags::APPEND);
-        let how = file::Mode { writes, append };
+        let how = file::Mode { writes: opens_for_writing(flags), append };
         let file = File::new(descriptor, how, spot.grant().cloned(), upload)?;
         self.handles.add_file(place, file, self.view.shown(path))
     }
@@ -210,7 +208,7 @@ impl Context {
         flags: OpenFlags,
         system: OFlags,
         mode: Mode,
-    ) -> Outcome<(std::os::fd::OwnedFd, Option<Upload>)> {
+    ) -> Outcome<(OwnedFd, Option<Upload>)> {
         let export = spot.export();
         let creates = flags.contains(OpenFlags::WRITE | OpenFlags::CREATE);
         // To go on with a file (no truncation) is to change it where it is.
@@ -242,7 +240,7 @@ impl Context {
     }
 
     /// Closes what is open, and records it.
-    fn close(&self, open: &Open) -> Outcome<()> {
+    pub(crate) fn close(&self, open: &Open) -> Outcome<()> {
         match &open.thing {
             Thing::Folder(_) => Ok(()),
             Thing::File(file) => {

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     task::{JoinError, JoinSet},
@@ -18,8 +19,9 @@ use tokio::{
 };
 
 use crate::{
+    flags::opens_for_writing,
     handles::{Lane, Open},
-    perform::{Copied, opens_for_writing, perform},
+    perform::{Copied, perform},
     session::{Answer, Context, SessionError},
     wire::{self, Request},
 };
@@ -28,6 +30,8 @@ use crate::{
 const WORKERS: usize = 8;
 /// How many requests on a file are done at once.
 const BATCH: usize = 64;
+/// More than so many on a file are worth a thread, beside which their answers are sent.
+const FEW: usize = 4;
 
 /// A request on its way.
 #[derive(Debug)]
@@ -53,6 +57,12 @@ impl Job {
             return Err(Box::new(self));
         }
         Ok((wire::answer(self.id, outcome), self.room))
+    }
+
+    /// Does it if that takes no waiting for the disk.
+    fn quick(&self, context: &Context) -> Option<Bytes> {
+        let outcome = context.quick(self.id, &self.request, self.open.as_deref())?;
+        Some(wire::answer(self.id, outcome))
     }
 }
 
@@ -106,6 +116,14 @@ enum Ready {
     Job(Job, Done),
 }
 
+/// What came of what was ready.
+struct Begun {
+    /// The node has no thread left.
+    starved: bool,
+    /// Something was done.
+    done: bool,
+}
+
 impl Schedule {
     pub(crate) fn new(context: Arc<Context>, replies: mpsc::UnboundedSender<Answer>) -> Self {
         Self {
@@ -130,10 +148,16 @@ impl Schedule {
         let mut more = true;
         while more || !self.is_idle() {
             let pause = self.context.trail.pause();
-            if pause.is_none() {
-                self.admit();
-            }
-            let starved = self.start();
+            let starved = loop {
+                if pause.is_none() {
+                    self.admit();
+                }
+                // What is done already may be what others wait for.
+                let Begun { starved, done } = self.start();
+                if !done {
+                    break starved;
+                }
+            };
             let workers = self.context.workers.clone();
             tokio::select! {
                 job = arrived.recv(), if more => match job {
@@ -228,12 +252,62 @@ impl Schedule {
         }
     }
 
-    /// Starts what is ready while there are threads; whether the node has none left.
-    fn start(&mut self) -> bool {
-        while !self.ready.is_empty() && self.running.len() < WORKERS {
-            let Ok(thread) = self.context.workers.clone().try_acquire_owned() else { return true };
+    /// Does what is ready and quick, and starts the rest while there are threads.
+    fn start(&mut self) -> Begun {
+        let mut begun = Begun { starved: false, done: false };
+        while let Some(ready) = self.ready.pop_front() {
+            let Some(slow) = self.quick(ready) else {
+                begun.done = true;
+                continue;
+            };
+            self.ready.push_front(slow);
+            if self.running.len() >= WORKERS {
+                break;
+            }
+            let Ok(thread) = self.context.workers.clone().try_acquire_owned() else {
+                begun.starved = true;
+                break;
+            };
             self.start_one(thread);
         }
+        begun
+    }
+
+    /// Does what takes no thread; the rest of it, if that is not all.
+    fn quick(&mut self, ready: Ready) -> Option<Ready> {
+        match ready {
+            Ready::Job(job, Done::Look) => match job.quick(&self.context) {
+                Some(answer) => {
+                    self.looks -= 1;
+                    let _ = self.replies.send((answer, job.room));
+                    None
+                }
+                None => Some(Ready::Job(job, Done::Look)),
+            },
+            Ready::Lane(lane) => self.quick_lane(lane).then_some(Ready::Lane(lane)),
+            ready @ Ready::Job(..) => Some(ready),
+        }
+    }
+
+    /// Does the first requests of a lane; whether there are others.
+    fn quick_lane(&mut self, lane: Lane) -> bool {
+        let Entry::Occupied(mut queue) = self.lanes.entry(lane) else { return false };
+        if queue.get().len() > FEW {
+            return true;
+        }
+        while let Some(job) = queue.get_mut().pop_front() {
+            match job.quick(&self.context) {
+                Some(answer) => {
+                    self.on_lanes -= 1;
+                    let _ = self.replies.send((answer, job.room));
+                }
+                None => {
+                    queue.get_mut().push_front(job);
+                    return true;
+                }
+            }
+        }
+        queue.remove();
         false
     }
 

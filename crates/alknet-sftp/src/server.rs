@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, fmt, io, path::PathBuf, sync::Arc};
 
-use alknet_core::{Audit, AuthContext, Identity, Stream};
+use alknet_core::{Audit, AuthContext, Identity, Refusals, Stream};
 use alknet_host::{Account, AccountRefusal, Accounts};
 
 use crate::{
@@ -46,6 +46,7 @@ struct Inner {
     accounts: Accounts,
     exports: Vec<Export>,
     audit: Audit,
+    refusals: Refusals,
     shared: Shared,
     helper: Option<Helper>,
 }
@@ -96,7 +97,8 @@ impl SftpServer {
     /// A server with this configuration.
     pub fn new(config: SftpConfig) -> Self {
         let SftpConfig { accounts, exports, audit, limits, helper } = config;
-        Self(Arc::new(Inner { accounts, exports, audit, shared: Shared::new(limits), helper }))
+        let (shared, refusals) = (Shared::new(limits), Refusals::new(audit.clone()));
+        Self(Arc::new(Inner { accounts, exports, audit, refusals, shared, helper }))
     }
 
     /// What the scopes of an identity let them see: all files with `sftp`, exports with
@@ -120,7 +122,7 @@ impl SftpServer {
     ) -> Result<(), SftpError> {
         let inner = &*self.0;
         let share = inner.shared.share(&caller.id);
-        let trail = Trail::new(inner.audit.clone(), auth, caller).at(&share.pace);
+        let trail = Trail::new(inner.audit.clone(), auth, caller).at(&share.pace, &inner.refusals);
         let view = match reach {
             Reach::Exports => {
                 View::exports(inner.exports.iter().filter_map(|export| Grant::of(caller, export)))

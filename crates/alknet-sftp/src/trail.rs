@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use alknet_core::{Audit, AuditEvent, AuthContext, Identity};
+use alknet_core::{Audit, AuditEvent, AuthContext, Identity, Refusals};
 use tokio::time::Instant;
 
 /// How much somebody may have recorded at once before they are slowed down, in entries.
@@ -20,10 +20,6 @@ const WEIGHT: f64 = 128.0;
 const LONGEST: usize = 1024;
 /// The same where it was not allowed: nothing need be there of that name.
 const LONGEST_REFUSED: usize = 256;
-/// Refusals that are recorded one after the other.
-const REFUSALS: u32 = 64;
-/// And one more after each such time.
-const EVERY: Duration = Duration::from_secs(1);
 
 /// Records what a session does. Who would fill the log faster than it is written is slowed
 /// down, and nothing that was done is left out. What was not allowed costs whoever asks
@@ -33,70 +29,54 @@ pub struct Trail(Option<Arc<Inner>>);
 
 struct Inner {
     audit: Audit,
+    refusals: Refusals,
     about: AuditEvent,
     pace: Arc<Pace>,
 }
 
 /// How much somebody may bring into the log, over all of their sessions.
 #[derive(Debug)]
-pub(crate) struct Pace(Mutex<Buckets>);
+pub(crate) struct Pace(Mutex<Bucket>);
 
 #[derive(Debug)]
-struct Buckets {
+struct Bucket {
     left: f64,
     at: Instant,
-    /// When as many refusals as ever are recorded again.
-    fresh: Instant,
-    /// How many were left out since the last that was recorded.
-    left_out: u64,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        let now = Instant::now();
-        Self(Mutex::new(Buckets { left: BURST, at: now, fresh: now, left_out: 0 }))
+        Self(Mutex::new(Bucket { left: BURST, at: Instant::now() }))
     }
 }
 
 impl Pace {
-    fn buckets(&self) -> MutexGuard<'_, Buckets> {
+    fn bucket(&self) -> MutexGuard<'_, Bucket> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it makes no difference to begin anew.
     pub(crate) fn is_rested(&self) -> bool {
-        let buckets = self.buckets();
-        let now = Instant::now();
-        let gained = now.duration_since(buckets.at).as_secs_f64() * RATE;
-        buckets.left_out == 0 && buckets.fresh <= now && buckets.left + gained >= BURST
-    }
-
-    /// Whether a refusal may be recorded; if so, how many were left out before it.
-    fn refuse(&self) -> Option<u64> {
-        let now = Instant::now();
-        let mut buckets = self.buckets();
-        let fresh = buckets.fresh.max(now) + EVERY;
-        if fresh > now + EVERY * REFUSALS {
-            buckets.left_out += 1;
-            return None;
-        }
-        buckets.fresh = fresh;
-        Some(std::mem::take(&mut buckets.left_out))
+        self.bucket().filled(Instant::now()) >= BURST
     }
 
     fn pay(&self, bytes: usize) {
         #[expect(clippy::cast_precision_loss, reason = "names are short")]
         let cost = 1.0 + bytes as f64 / WEIGHT;
-        self.buckets().left -= cost;
+        self.bucket().left -= cost;
     }
 
     fn pause(&self) -> Option<Duration> {
-        let mut buckets = self.buckets();
+        let mut bucket = self.bucket();
         let now = Instant::now();
-        let gained = now.duration_since(buckets.at).as_secs_f64() * RATE;
-        buckets.left = (buckets.left + gained).min(BURST);
-        buckets.at = now;
-        (buckets.left < 0.0).then(|| Duration::from_secs_f64(-buckets.left / RATE))
+        *bucket = Bucket { left: bucket.filled(now).min(BURST), at: now };
+        (bucket.left < 0.0).then(|| Duration::from_secs_f64(-bucket.left / RATE))
+    }
+}
+
+impl Bucket {
+    fn filled(&self, now: Instant) -> f64 {
+        self.left + now.duration_since(self.at).as_secs_f64() * RATE
     }
 }
 
@@ -138,13 +118,15 @@ impl Trail {
 
     /// Records in `audit` entries like `about`, each with what was done.
     pub fn with(audit: Audit, about: AuditEvent) -> Self {
-        Self(Some(Arc::new(Inner { audit, about, pace: Arc::default() })))
+        let refusals = Refusals::new(audit.clone());
+        Self(Some(Arc::new(Inner { audit, refusals, about, pace: Arc::default() })))
     }
 
-    /// With a pace that others keep to as well.
-    pub(crate) fn at(self, pace: &Arc<Pace>) -> Self {
+    /// With bounds that others keep to as well.
+    pub(crate) fn at(self, pace: &Arc<Pace>, refusals: &Refusals) -> Self {
         let paced = |inner: Arc<Inner>| Inner {
             audit: inner.audit.clone(),
+            refusals: refusals.clone(),
             about: inner.about.clone(),
             pace: pace.clone(),
         };
@@ -155,37 +137,33 @@ impl Trail {
         let Some(inner) = &self.0 else { return };
         let (mut event, mut reason) = (deed.event, deed.reason);
         let longest = if deed.refused { LONGEST_REFUSED } else { LONGEST };
-        if deed.refused {
-            let Some(before) = inner.pace.refuse() else { return };
-            let why = reason.unwrap_or_default();
-            let mut text =
-                if event == AuditEvent::REFUSED { why } else { format!("{event}: {why}") };
-            if before > 0 {
-                text.push_str(&left_out("; before it ", before));
-            }
-            (event, reason) = (AuditEvent::REFUSED, Some(text));
+        if deed.refused && event != AuditEvent::REFUSED {
+            reason = Some(format!("{event}: {}", reason.unwrap_or_default()));
+            event = AuditEvent::REFUSED;
         }
         let (subject, name) = (cut(deed.path, longest), deed.other.map(|name| cut(name, longest)));
-        let reason = reason.map(|reason| cut(reason, LONGEST));
-        inner.pace.pay(subject.len() + name.as_ref().map_or(0, String::len));
-        inner.audit.record(AuditEvent {
+        let bytes = subject.len() + name.as_ref().map_or(0, String::len);
+        let entry = AuditEvent {
             event,
             subject: Some(subject),
             name,
-            reason,
+            reason: reason.map(|reason| cut(reason, LONGEST)),
             bytes_read: deed.moved.map(|(read, _)| read),
             bytes_written: deed.moved.map(|(_, written)| written),
             ..inner.about.clone()
-        });
+        };
+        if !deed.refused {
+            inner.audit.record(entry);
+        } else if !inner.refusals.record(entry) {
+            return;
+        }
+        inner.pace.pay(bytes);
     }
 
     /// Records how many refusals were left out, at the end of a session.
     pub(crate) fn settle(&self) {
-        let Some(inner) = &self.0 else { return };
-        let before = std::mem::take(&mut inner.pace.buckets().left_out);
-        if before > 0 {
-            let event = AuditEvent { event: AuditEvent::REFUSED, ..inner.about.clone() };
-            inner.audit.record(event.because(left_out("", before)));
+        if let Some(inner) = &self.0 {
+            inner.refusals.settle(inner.about.clone());
         }
     }
 
@@ -193,10 +171,6 @@ impl Trail {
     pub(crate) fn pause(&self) -> Option<Duration> {
         self.0.as_ref()?.pace.pause()
     }
-}
-
-fn left_out(before: &str, count: u64) -> String {
-    format!("{before}{count} more that are not recorded")
 }
 
 /// A text of at most so many bytes; what is longer says how long it was.
@@ -232,8 +206,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn refusals_of_all_sessions_together_are_few_and_short() {
-        let (log, pace) = (Log::default(), Arc::new(Pace::default()));
-        let trail = || Trail::with(Audit::new(log.clone()), AuditEvent::default()).at(&pace);
+        let log = Log::default();
+        let audit = Audit::new(log.clone());
+        let (pace, refusals) = (Arc::default(), Refusals::new(audit.clone()));
+        let trail = || Trail::with(audit.clone(), AuditEvent::default()).at(&pace, &refusals);
         let refuse = |trail: &Trail| {
             let (event, path) = ("sftp-rename", "\u{1}".repeat(4096));
             let other = Some(path.clone());
@@ -244,7 +220,7 @@ mod tests {
             (0..100).for_each(|_| refuse(&session));
         }
         assert_eq!(log.0.lock().unwrap().len(), 64);
-        tokio::time::advance(EVERY).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
         let session = trail();
         refuse(&session);
         refuse(&session);
@@ -260,8 +236,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn long_names_slow_down_sooner_and_all_sessions_together() {
-        let (log, pace) = (Log::default(), Arc::new(Pace::default()));
-        let trail = || Trail::with(Audit::new(log.clone()), AuditEvent::default()).at(&pace);
+        let log = Log::default();
+        let audit = Audit::new(log.clone());
+        let (pace, refusals) = (Arc::default(), Refusals::new(audit.clone()));
+        let trail = || Trail::with(audit.clone(), AuditEvent::default()).at(&pace, &refusals);
         let (one, two) = (trail(), trail());
         for _ in 0..300 {
             one.record(Deed { path: "x".repeat(4000), ..Deed::default() });

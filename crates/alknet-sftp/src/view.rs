@@ -12,7 +12,7 @@ use std::{
 };
 
 use rustix::{
-    fs::{CWD, Mode, OFlags, openat},
+    fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2},
     io::Errno,
 };
 
@@ -30,6 +30,7 @@ pub struct View(Kind);
 enum Kind {
     Account(Arc<Base>),
     Exports(Arc<BTreeMap<Vec<u8>, Grant>>),
+    Root(Arc<Grant>),
 }
 
 /// Where relative paths start.
@@ -54,6 +55,11 @@ impl View {
         Self(Kind::Exports(Arc::new(named.collect())))
     }
 
+    /// What one grant is for, as all that there is: its folder is `/`.
+    pub fn root(grant: Grant) -> Self {
+        Self(Kind::Root(Arc::new(grant)))
+    }
+
     /// What a path names.
     pub(crate) fn locate<'a>(&'a self, path: &'a [u8]) -> Outcome<Spot<'a>> {
         if path.len() > path::LONGEST {
@@ -64,6 +70,7 @@ impl View {
         }
         match &self.0 {
             Kind::Account(base) => Ok(Spot::Account { base, path }),
+            Kind::Root(grant) => Ok(Spot::Inside { grant, parts: path::normal(path) }),
             Kind::Exports(grants) => match path::normal(path).split_first() {
                 None => Ok(Spot::Root),
                 Some((name, rest)) => {
@@ -78,14 +85,14 @@ impl View {
     pub(crate) fn base(&self) -> Option<&Base> {
         match &self.0 {
             Kind::Account(base) => Some(base),
-            Kind::Exports(_) => None,
+            Kind::Exports(_) | Kind::Root(_) => None,
         }
     }
 
     /// The exports, by name.
     pub(crate) fn grants(&self) -> impl Iterator<Item = &Grant> {
         match &self.0 {
-            Kind::Account(_) => None,
+            Kind::Account(_) | Kind::Root(_) => None,
             Kind::Exports(grants) => Some(grants.values()),
         }
         .into_iter()
@@ -180,6 +187,20 @@ impl<'a> Spot<'a> {
             Self::Inside { grant, parts } => {
                 let path = parts.join(&b'/');
                 grant.export.open(&path, flags, mode).map_err(|errno| grant.explain(errno))
+            }
+        }
+    }
+
+    /// The same, to read, if the kernel finds it in its caches.
+    pub(crate) fn open_cached(&self, flags: OFlags) -> Option<OwnedFd> {
+        match self {
+            Self::Root => None,
+            Self::Account { base, path } => {
+                let flags = flags | OFlags::CLOEXEC;
+                openat2(base.folder(), *path, flags, Mode::empty(), ResolveFlags::CACHED).ok()
+            }
+            Self::Inside { grant, parts } => {
+                grant.export.open_cached(&parts.join(&b'/'), flags).ok()
             }
         }
     }

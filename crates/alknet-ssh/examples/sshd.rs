@@ -35,6 +35,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         limits: SshLimits::default(),
         key_exchange: KeyExchange::default(),
         accept_env: Vec::new(),
+        set_env: Vec::new(),
+        banner: None,
         revoked_keys: RevokedKeys::default(),
         recorder: None,
         services: Vec::new(),

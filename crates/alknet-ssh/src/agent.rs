@@ -2,16 +2,11 @@
 //! `auth-agent-req@openssh.com`, draft-ietf-sshm-ssh-agent).
 
 use alknet_core::Action;
-use alknet_host::PrivateSocket;
+use alknet_host::{Account, PrivateSocket};
 use russh::server::Handle;
 use tokio::net::UnixStream;
 
-use crate::{
-    auth::{Holder, Refusal},
-    carry::carry,
-    certificate::PERMIT_AGENT_FORWARDING,
-    transport::Link,
-};
+use crate::{auth::Refusal, carry::carry, certificate::PERMIT_AGENT_FORWARDING, transport::Link};
 
 /// What forwarding an agent takes.
 const AGENT: &str = "forward:agent";
@@ -31,13 +26,13 @@ impl Link {
     }
 
     /// The path of a socket for the client's agent: one for the transport, with which it goes.
-    pub(crate) async fn forward_agent(&self, holder: &Holder, handle: &Handle) -> Option<String> {
-        let listen = async { self.listen_for_agent(holder, handle.clone()).ok_or(()) };
+    pub(crate) async fn forward_agent(&self, account: &Account, handle: &Handle) -> Option<String> {
+        let listen = async { self.listen_for_agent(account, handle.clone()).ok_or(()) };
         self.agent.get_or_try_init(|| listen).await.ok().cloned()
     }
 
-    fn listen_for_agent(&self, holder: &Holder, handle: Handle) -> Option<String> {
-        let socket = PrivateSocket::listen(&holder.account);
+    fn listen_for_agent(&self, account: &Account, handle: Handle) -> Option<String> {
+        let socket = PrivateSocket::listen(account);
         let socket = socket
             .inspect_err(|error| tracing::warn!(%error, "no socket for a forwarded agent"))
             .ok()?;

@@ -14,6 +14,7 @@ use russh::keys::{Algorithm, Certificate, ssh_key::public::KeyData};
 use tokio::sync::SetOnce;
 
 use crate::{
+    Asker,
     certificate::{self, CertificateError, Description, cut},
     forward::ForwardRefusal,
     handler::Settings,
@@ -41,6 +42,8 @@ pub(crate) enum Refusal {
     OutOfScope,
     #[error("outside the identity's scopes: {0}")]
     NotAllowed(String),
+    #[error("the login name {0:?} is for a service alone")]
+    NoAccount(String),
     #[error("no subsystem {0:?} for this identity")]
     Subsystem(String),
     #[error(transparent)]
@@ -121,7 +124,16 @@ pub(crate) struct Authentication {
 #[derive(Debug, Clone)]
 pub(crate) struct Holder {
     pub(crate) identity: Arc<Identity>,
-    pub(crate) account: Account,
+    pub(crate) login_name: String,
+    /// `None` where the login name is a service's and no account of theirs.
+    pub(crate) account: Option<Account>,
+}
+
+impl Holder {
+    pub(crate) fn asker(&self) -> Asker<'_> {
+        let Self { identity, login_name, account } = self;
+        Asker { identity, login_name, account: account.as_ref() }
+    }
 }
 
 /// Somebody who has logged in.
@@ -129,6 +141,8 @@ struct User {
     login: Login,
     /// The login name: which account it is for.
     name: String,
+    /// Whether there was such an account for them: a service's name need not be one.
+    has_account: bool,
     since: Instant,
     key: KeyData,
     certificate: Option<Certificate>,
@@ -157,13 +171,13 @@ impl Authentication {
         algorithm: &Algorithm,
     ) -> bool {
         self.tried().get_or_insert_with(|| "no login was finished".into());
-        let verdict = self.check(user, presented, algorithm).await;
+        let verdict = self.check(account_name(user), presented, algorithm).await;
         verdict.map_err(|refusal| self.refused(Some(presented), &refusal)).is_ok()
     }
 
     /// Logs in with something that the client has proven to be its own.
     pub(crate) async fn proven(&self, user: &str, presented: Presented<'_>) -> bool {
-        let verdict = self.log_in(user, presented).await;
+        let verdict = self.log_in(account_name(user), presented).await;
         verdict.map_err(|refusal| self.refused(Some(presented), &refusal)).is_ok()
     }
 
@@ -176,7 +190,8 @@ impl Authentication {
     }
 
     async fn log_in(&self, name: &str, presented: Presented<'_>) -> Result<(), Refusal> {
-        let identity = self.check(name, presented, &best_algorithm(presented.key)).await?;
+        let algorithm = best_algorithm(presented.key);
+        let (identity, account) = self.check(name, presented, &algorithm).await?;
         let subject = presented.subject()?;
         let (revoked, version) = self.settings.revoked_keys.revoked(&subject).await?;
         if revoked {
@@ -189,6 +204,7 @@ impl Authentication {
         let user = User {
             login,
             name: name.into(),
+            has_account: account.is_some(),
             since: Instant::now(),
             key: presented.key.clone(),
             certificate: presented.certificate.cloned(),
@@ -212,8 +228,10 @@ impl Authentication {
         name: &str,
         presented: Presented<'_>,
         algorithm: &Algorithm,
-    ) -> Result<Identity, Refusal> {
-        self.settings.accounts.serve(name)?;
+    ) -> Result<(Identity, Option<Account>), Refusal> {
+        if !self.is_of_service(name) {
+            self.settings.accounts.serve(name)?;
+        }
         accepted(presented.key, algorithm)?;
         let identity = match presented.certificate {
             Some(certificate) => self.certified(certificate).await?,
@@ -225,8 +243,22 @@ impl Authentication {
         if !self.admits(&identity) {
             return Err(Refusal::OutOfScope);
         }
-        self.settings.accounts.of(&identity, Some(name)).await?;
-        Ok(identity)
+        let account = self.account(&identity, name).await?;
+        Ok((identity, account))
+    }
+
+    /// The account that somebody gets under a login name; `None` where it is a service's name
+    /// and no account of theirs.
+    async fn account(&self, identity: &Identity, name: &str) -> Result<Option<Account>, Refusal> {
+        match self.settings.accounts.of(identity, Some(name)).await {
+            Ok(account) => Ok(Some(account)),
+            Err(_) if self.is_of_service(name) => Ok(None),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    fn is_of_service(&self, name: &str) -> bool {
+        self.settings.services.iter().any(|service| service.login_name() == Some(name))
     }
 
     /// Whether there is anything that an identity may do here.
@@ -270,7 +302,6 @@ impl Authentication {
         };
         let event = self.event(AuditEvent::SESSION_END, Some(user.presented()));
         self.settings.audit.record(AuditEvent {
-            identity: Some(user.login.identity().id.clone()),
             duration_ms: u64::try_from(user.since.elapsed().as_millis()).ok(),
             ..event.because(refusal)
         });
@@ -294,15 +325,20 @@ impl Authentication {
     /// Who the user is now, with the account of the login. A refusal is in the audit log.
     pub(crate) async fn holder(&self) -> Option<Holder> {
         let identity = self.caller().await?;
-        let name = &self.user.get()?.name;
-        let verdict = self.settings.accounts.of(&identity, Some(name)).await;
-        let account = verdict.map_err(|refusal| self.denied(&refusal.into())).ok()?;
-        Some(Holder { identity, account })
+        let login_name = self.user.get()?.name.clone();
+        let verdict = self.account(&identity, &login_name).await;
+        let account = verdict.map_err(|refusal| self.denied(&refusal)).ok()?;
+        Some(Holder { identity, login_name, account })
     }
 
     /// Puts what is refused to whoever has logged in into the audit log.
     pub(crate) fn denied(&self, refusal: &Refusal) {
         self.refused(self.user.get().map(User::presented), refusal);
+    }
+
+    /// Whether the user has logged in to an account, on which a program may have a terminal.
+    pub(crate) fn has_account(&self) -> bool {
+        self.user.get().is_some_and(|user| user.has_account)
     }
 
     /// Whether the certificate that the user has logged in with, if it was one, has an
@@ -351,19 +387,22 @@ impl Authentication {
         if let Some(certificate) = presented.and_then(|it| it.certificate) {
             reason = format!("{reason}; {}", Description(certificate));
         }
-        let mut event = self.event(AuditEvent::REFUSED, presented).because(reason);
-        if let Some(user) = self.user.get() {
-            event.identity = Some(user.login.identity().id.clone());
+        let event = self.event(AuditEvent::REFUSED, presented).because(reason);
+        if self.user.get().is_some() {
+            // Logins are tried so many times and no more; what comes after has no such end.
+            self.settings.refusals.record(event);
+        } else {
+            self.settings.audit.record(event);
         }
-        self.settings.audit.record(event);
     }
 
     /// Reports a transport that ends to the node: if somebody has tried to log in and did
     /// not, that counts as one failure, however many keys they offered.
     pub(crate) fn ended(&self) {
-        if self.user.get().is_none()
-            && let Some(reason) = self.tried().take()
-        {
+        if let Some(user) = self.user.get() {
+            let event = self.event(AuditEvent::REFUSED, Some(user.presented()));
+            self.settings.refusals.settle(event);
+        } else if let Some(reason) = self.tried().take() {
             self.auth.session.failed(&self.auth, &reason);
         }
     }
@@ -378,6 +417,9 @@ impl Authentication {
 
     fn event(&self, event: &'static str, presented: Option<Presented<'_>>) -> AuditEvent {
         let mut event = AuditEvent::about(event, &self.auth);
+        if let Some(user) = self.user.get() {
+            event.identity = Some(user.login.identity().id.clone());
+        }
         if let Some(presented) = presented {
             let key: Option<KeyFingerprint> = certificate::fingerprint(presented.key);
             event.key = key.map(|key| key.to_string());
@@ -385,6 +427,12 @@ impl Authentication {
         }
         event
     }
+}
+
+/// The account that a login name is for. What follows a colon is a style of BSD
+/// authentication, of which there is none here, as in OpenSSH without it.
+fn account_name(user: &str) -> &str {
+    user.split_once(':').map_or(user, |(account, _)| account)
 }
 
 /// What the audit log says of a login by certificate.

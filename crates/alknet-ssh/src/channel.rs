@@ -18,10 +18,28 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::queue::Backlog;
 
-/// The stream of a channel, and whether its end has been told to the client by now.
-pub(crate) fn stream(channel: Channel<Msg>, backlog: Backlog) -> (Stream, Finished) {
+/// `SSH_EXTENDED_DATA_STDERR` (RFC 4254, section 5.2).
+const STDERR: u32 = 1;
+
+/// A channel in parts.
+pub(crate) struct Parts {
+    pub(crate) stream: Stream,
+    /// What the client shows as an error. Its end is told to nobody.
+    pub(crate) stderr: Box<dyn AsyncWrite + Send + Unpin>,
+    pub(crate) finished: Finished,
+}
+
+/// Takes a channel apart.
+pub(crate) fn parts(channel: Channel<Msg>, backlog: Backlog) -> Parts {
     let (read, write) = channel.split();
     let finished = Finished::default();
+    let errors = Sender {
+        write: Some(Box::pin(write.make_writer_ext(Some(STDERR)))),
+        // It is not theirs to tell.
+        finished: Finished::told(),
+        backlog: backlog.clone(),
+        easing: None,
+    };
     let send = Sender {
         write: Some(Box::pin(write.make_writer())),
         finished: finished.clone(),
@@ -29,7 +47,8 @@ pub(crate) fn stream(channel: Channel<Msg>, backlog: Backlog) -> (Stream, Finish
         easing: None,
     };
     let recv = Receiver { read: Some(read), chunk: Bytes::new() };
-    (Stream::new(SendStream::new(send, None), RecvStream::new(recv, None)), finished)
+    let stream = Stream::new(SendStream::new(send, None), RecvStream::new(recv, None));
+    Parts { stream, stderr: Box::new(errors), finished }
 }
 
 /// Whether the client has been told that nothing more comes. That is told once.
@@ -37,6 +56,10 @@ pub(crate) fn stream(channel: Channel<Msg>, backlog: Backlog) -> (Stream, Finish
 pub(crate) struct Finished(Arc<AtomicBool>);
 
 impl Finished {
+    fn told() -> Self {
+        Self(Arc::new(AtomicBool::new(true)))
+    }
+
     pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

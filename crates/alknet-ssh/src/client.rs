@@ -116,6 +116,10 @@ fn verdict(accepted: bool) -> Auth {
 impl Handler for Client {
     type Error = russh::Error;
 
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Self::Error> {
+        Ok(self.link.settings.banner.clone())
+    }
+
     async fn auth_publickey_offered(
         &mut self,
         user: &str,
@@ -293,7 +297,10 @@ impl Handler for Client {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let settings = self.link.settings.clone();
-        let set = |slot: &mut Slot| slot.set_variable(name, value, &settings.accept_env);
+        let set = |slot: &mut Slot| {
+            let for_programs = slot.set_variable(name, value, &settings.accept_env);
+            slot.set_service_variable(name, value, &settings.services) || for_programs
+        };
         let ok = self.waiting(id).is_some_and(set);
         answer(session, id, ok)
     }
@@ -310,7 +317,9 @@ impl Handler for Client {
         session: &mut Session,
     ) -> Result<(), Self::Error> {
         let size = Size { columns, rows, width, height };
-        let ok = self.link.authentication.permits(PERMIT_PTY)
+        let authentication = &self.link.authentication;
+        let ok = authentication.has_account()
+            && authentication.permits(PERMIT_PTY)
             && self.waiting(id).is_some_and(|slot| slot.open_terminal(term, size, modes));
         answer(session, id, ok)
     }

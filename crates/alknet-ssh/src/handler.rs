@@ -4,6 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use alknet_core::{
     Alpn, Audit, AuthContext, Code, Connection, HandlerError, IdentityProvider, ProtocolHandler,
+    Refusals,
 };
 use alknet_host::{Accounts, Recorder, network::Policy};
 use russh::{MethodKind, MethodSet, SshId, server};
@@ -34,6 +35,10 @@ pub struct SshLimits {
     /// How long a client may be silent before it is asked for a sign of life. After three
     /// that went unanswered its transport is closed.
     pub keepalive: Duration,
+    /// How many bytes go one way before new keys are exchanged: at most a gibibyte.
+    pub rekey_bytes: usize,
+    /// After how long new keys are exchanged.
+    pub rekey_time: Duration,
 }
 
 impl Default for SshLimits {
@@ -47,6 +52,8 @@ impl Default for SshLimits {
             login_attempts: 6,
             hangup_grace: Duration::from_secs(5),
             keepalive: Duration::from_secs(60),
+            rekey_bytes: MOST_BYTES,
+            rekey_time: Duration::from_secs(60 * 60),
         }
     }
 }
@@ -70,6 +77,10 @@ pub struct SshConfig {
     /// and of the terminal's colours; a `*` at the end stands for any ending. Some change
     /// what a program loads or runs.
     pub accept_env: Vec<String>,
+    /// Variables that everything that is run has, whatever clients set.
+    pub set_env: Vec<(String, String)>,
+    /// What clients are shown before they log in.
+    pub banner: Option<String>,
     /// What is taken out of use, whoever it belongs to. A clone can be given another file
     /// later.
     pub revoked_keys: RevokedKeys,
@@ -94,10 +105,14 @@ pub(crate) struct Settings {
     pub(crate) russh: Arc<server::Config>,
     pub(crate) identities: Arc<dyn IdentityProvider>,
     pub(crate) audit: Audit,
+    /// What those are refused who have logged in.
+    pub(crate) refusals: Refusals,
     pub(crate) accounts: Accounts,
     pub(crate) limits: SshLimits,
     pub(crate) revoked_keys: RevokedKeys,
     pub(crate) accept_env: Vec<String>,
+    pub(crate) set_env: Vec<(String, String)>,
+    pub(crate) banner: Option<String>,
     pub(crate) services: Vec<Arc<dyn ChannelService>>,
     pub(crate) network: Policy,
     pub(crate) recorder: Option<Arc<dyn Recorder>>,
@@ -110,11 +125,14 @@ impl SshAdapter {
         let settings = Settings {
             russh: Arc::new(russh_config(&config)),
             identities: config.identities,
+            refusals: Refusals::new(config.audit.clone()),
             audit: config.audit,
             accounts: config.accounts,
             limits: config.limits,
             revoked_keys: config.revoked_keys,
             accept_env: config.accept_env,
+            set_env: config.set_env,
+            banner: config.banner,
             services: config.services,
             network: config.network,
             recorder: config.recorder,
@@ -127,7 +145,11 @@ impl SshAdapter {
 /// The largest channel packet, as OpenSSH has it.
 pub(crate) const PACKET: u32 = 32 * 1024;
 
+/// How much one key may encrypt: a gibibyte, as RFC 4253, section 9, recommends it.
+const MOST_BYTES: usize = 1 << 30;
+
 fn russh_config(config: &SshConfig) -> server::Config {
+    let bytes = config.limits.rekey_bytes.min(MOST_BYTES);
     let mut methods = MethodSet::empty();
     methods.push(MethodKind::PublicKey);
     server::Config {
@@ -146,6 +168,7 @@ fn russh_config(config: &SshConfig) -> server::Config {
         inactivity_timeout: None,
         keepalive_interval: Some(config.limits.keepalive),
         keepalive_max: 3,
+        limits: russh::Limits::new(bytes, bytes, config.limits.rekey_time),
         ..server::Config::default()
     }
 }

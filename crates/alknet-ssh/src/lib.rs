@@ -16,6 +16,8 @@
 //!     limits: SshLimits::default(),
 //!     key_exchange: KeyExchange::default(),
 //!     accept_env: Vec::new(),
+//!     set_env: Vec::new(),
+//!     banner: None,
 //!     revoked_keys: RevokedKeys::default(),
 //!     recorder: None,
 //!     services: Vec::new(),
@@ -64,6 +66,8 @@
 //! There are shells and commands, with a terminal or without (`ssh:shell`). A subsystem or a
 //! command that a [`ChannelService`] takes is served by that instead. A forced command stands
 //! in the place of whatever is asked for, and is the only one that services are then offered.
+//! A service may have a login name of its own, such as `git`, which takes no account of the
+//! machine: who has none there gets that service, and neither programs nor a terminal.
 //!
 //! Connections are forwarded both ways (RFC 4254, section 7, and OpenSSH's for Unix sockets)
 //! as far as the [`Policy`](alknet_host::network::Policy) and the caller's grants
@@ -87,7 +91,8 @@
 //! - All of a program's output is sent before its exit status.
 //! - Programs get a clean environment and default signal dispositions: nothing of the node's
 //!   own is passed on.
-//! - Whatever a login is refused for is in the audit log. A transport on which logins were
+//! - Whatever a login is refused for is in the audit log, and what somebody is refused who has
+//!   logged in as well, at a bounded rate, however fast they ask. A transport on which logins were
 //!   tried and none succeeded counts as one failure of its address.
 //!
 //! # Limits of what it protects
@@ -107,6 +112,7 @@ mod channel;
 mod chunks;
 mod client;
 mod forward;
+mod greeting;
 mod handler;
 mod host_key;
 mod modes;
@@ -127,5 +133,5 @@ pub use algorithms::KeyExchange;
 pub use handler::{SshAdapter, SshConfig, SshLimits};
 pub use host_key::{HostKey, HostKeyError, known_hosts_line, node_key_line};
 pub use revoked::{RevokedKeys, RevokedKeysError};
-pub use service::{ChannelService, Request, ServiceChannel};
+pub use service::{Asker, ChannelService, Request, ServiceChannel};
 pub use user_key::{UserKey, UserKeyError};

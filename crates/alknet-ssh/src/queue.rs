@@ -3,7 +3,8 @@
 //! The SSH session loop neither reads nor serves its channels while a write waits. When
 //! both ends are such loops and the pipe between them is small, each waits for the other to
 //! read, for ever. A [`QueuedWriter`] takes every write at once and leaves the waiting to a
-//! [`Drain`].
+//! [`Drain`]. What is little and has nothing before it goes to the stream at once, without the
+//! other task; bulk does not, so that what the stream does with it is done beside the session.
 //!
 //! What it holds stays small because the producers of bulk data ask [`Backlog::ready`]
 //! first. The limit is for what nobody asks for, such as answers to a peer that sends
@@ -18,7 +19,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::Notify,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -26,6 +27,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// From here on producers wait: enough to keep any transport busy between two turns of a
 /// task, too little to delay what an interactive user types by much.
 const HIGH: usize = 1024 * 1024;
+/// The most that goes to the stream without a turn of the [`Drain`].
+const LITTLE: usize = 4 * 1024;
 /// Buffers larger than this are given back once they are empty.
 const KEEP: usize = 256 * 1024;
 
@@ -34,8 +37,9 @@ const KEEP: usize = 256 * 1024;
 /// `poll_flush` does nothing: what was written is on its way. `poll_shutdown` waits until
 /// all of it is written and the sending direction is closed. Dropping the stream begins a
 /// shutdown too, so that the last words of a session that fails get out.
-pub(crate) struct QueuedWriter<R> {
+pub(crate) struct QueuedWriter<R, W> {
     read: R,
+    write: Shared<W>,
     queue: Arc<Queue>,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
 }
@@ -43,8 +47,30 @@ pub(crate) struct QueuedWriter<R> {
 /// Writes what is queued; it has to run for as long as the stream is used. When it is
 /// dropped, the stream ends.
 pub(crate) struct Drain<W> {
-    write: W,
+    write: Shared<W>,
     guard: EndOnDrop,
+}
+
+/// The sending half, until the [`Drain`] is gone.
+struct Shared<W>(Arc<Mutex<Option<W>>>);
+
+impl<W> Clone for Shared<W> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<W: AsyncWrite + Unpin> Shared<W> {
+    fn poll<T>(
+        &self,
+        poll: impl FnOnce(Pin<&mut W>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let mut write = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match write.as_mut() {
+            Some(write) => poll(Pin::new(write)),
+            None => Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into())),
+        }
+    }
 }
 
 /// What others see of the queue.
@@ -63,6 +89,10 @@ struct Queue {
 #[derive(Default)]
 struct State {
     pending: Vec<u8>,
+    /// What was written by now may still have to be flushed.
+    unflushed: bool,
+    /// The drain has something in hand: only one waits for the stream.
+    draining: bool,
     /// How much of the batch in the writer's hands is still to be written.
     writing: usize,
     closing: bool,
@@ -79,7 +109,7 @@ pub(crate) fn queued<R, W>(
     read: R,
     write: W,
     limit: usize,
-) -> (QueuedWriter<R>, Drain<W>, Backlog) {
+) -> (QueuedWriter<R, W>, Drain<W>, Backlog) {
     let queue = Arc::new(Queue {
         state: Mutex::default(),
         eased: Notify::new(),
@@ -88,7 +118,8 @@ pub(crate) fn queued<R, W>(
         limit,
     });
     let ended = Box::pin(queue.ended.clone().cancelled_owned());
-    let stream = QueuedWriter { read, queue: queue.clone(), ended };
+    let write = Shared(Arc::new(Mutex::new(Some(write))));
+    let stream = QueuedWriter { read, write: write.clone(), queue: queue.clone(), ended };
     (stream, Drain { write, guard: EndOnDrop(queue.clone()) }, Backlog(queue))
 }
 
@@ -155,14 +186,30 @@ impl Queue {
         }
     }
 
+    /// Whether nothing is before what is written now, and nobody but the caller writes.
+    fn is_idle(&self) -> bool {
+        let state = self.state();
+        let open = state.failure.is_none() && !state.closing;
+        open && state.level() == 0 && !state.unflushed && !state.draining
+    }
+
+    /// Has the drain flush.
+    fn flush_later(&self) {
+        let mut state = self.state();
+        state.unflushed = true;
+        wake(&mut state.writer);
+    }
+
     /// Swaps everything queued into `batch`, which is empty; `false` when there will be
     /// nothing more.
     fn poll_batch(&self, cx: &mut Context<'_>, batch: &mut Vec<u8>) -> Poll<io::Result<bool>> {
         let mut state = self.state();
+        state.draining = false;
         if let Some(kind) = state.failure {
             return Poll::Ready(Err(kind.into()));
         }
-        if !state.pending.is_empty() {
+        if !state.pending.is_empty() || state.unflushed {
+            (state.unflushed, state.draining) = (false, true);
             mem::swap(&mut state.pending, batch);
             state.writing = batch.len();
             return Poll::Ready(Ok(true));
@@ -248,9 +295,15 @@ impl Drop for EndOnDrop {
     }
 }
 
-impl<R> Drop for QueuedWriter<R> {
+impl<R, W> Drop for QueuedWriter<R, W> {
     fn drop(&mut self) {
         self.queue.close();
+    }
+}
+
+impl<W> Drop for Drain<W> {
+    fn drop(&mut self) {
+        *self.write.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -271,19 +324,40 @@ impl<W: AsyncWrite + Unpin> Drain<W> {
         while poll_fn(|cx| queue.poll_batch(cx, &mut batch)).await? {
             let mut rest = batch.as_slice();
             while !rest.is_empty() {
-                let len = self.write.write(rest).await?;
+                let len = self.poll(|write, cx| write.poll_write(cx, rest)).await?;
                 rest = rest.get(len..).filter(|_| len > 0).ok_or(io::ErrorKind::WriteZero)?;
                 queue.wrote(len);
             }
-            self.write.flush().await?;
+            self.poll(AsyncWrite::poll_flush).await?;
             batch.clear();
             batch.shrink_to(KEEP);
         }
-        self.write.shutdown().await
+        self.poll(AsyncWrite::poll_shutdown).await
+    }
+
+    async fn poll<T>(
+        &self,
+        mut poll: impl FnMut(Pin<&mut W>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> io::Result<T> {
+        poll_fn(|cx| self.write.poll(|write| poll(write, cx))).await
     }
 }
 
-impl<R: AsyncRead + Unpin> AsyncRead for QueuedWriter<R> {
+impl<R, W: AsyncWrite + Unpin> QueuedWriter<R, W> {
+    /// Writes what the stream takes at once, and has it on its way; how much that is. What
+    /// fails here fails in the drain as well.
+    fn write_at_once(&self, bytes: &[u8], cx: &mut Context<'_>) -> usize {
+        let Poll::Ready(Ok(len)) = self.write.poll(|write| write.poll_write(cx, bytes)) else {
+            return 0;
+        };
+        if len == bytes.len() && !self.write.poll(|write| write.poll_flush(cx)).is_ready() {
+            self.queue.flush_later();
+        }
+        len
+    }
+}
+
+impl<R: AsyncRead + Unpin, W: Unpin> AsyncRead for QueuedWriter<R, W> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -300,13 +374,20 @@ impl<R: AsyncRead + Unpin> AsyncRead for QueuedWriter<R> {
     }
 }
 
-impl<R: Unpin> AsyncWrite for QueuedWriter<R> {
+impl<R: Unpin, W: AsyncWrite + Unpin> AsyncWrite for QueuedWriter<R, W> {
     fn poll_write(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.queue.push(bytes))
+        let little = bytes.len() <= LITTLE && self.queue.is_idle();
+        let written = if little { self.write_at_once(bytes, cx) } else { 0 };
+        match bytes.get(written..) {
+            Some(rest) if !rest.is_empty() => {
+                Poll::Ready(self.queue.push(rest).map(|len| written + len))
+            }
+            _ => Poll::Ready(Ok(written)),
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

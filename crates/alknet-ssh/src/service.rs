@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use alknet_core::{AuthContext, BoxFuture, Identity, Stream};
 use alknet_host::Account;
 use russh::{ChannelId, server::Handle};
-use tokio::task::JoinSet;
+use tokio::{io::AsyncWrite, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{channel::Finished, run::UNKNOWN};
@@ -13,10 +13,24 @@ use crate::{channel::Finished, run::UNKNOWN};
 /// What a client asks for on a session channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request<'a> {
+    /// A shell.
+    Shell,
     /// A subsystem, by its name (RFC 4254, section 6.5).
     Subsystem(&'a str),
     /// A command.
     Command(&'a [u8]),
+}
+
+/// Who asks for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// Who has logged in.
+    pub identity: &'a Identity,
+    /// The login name.
+    pub login_name: &'a str,
+    /// The account of that name; `None` where the name is a service's and no account of
+    /// theirs.
+    pub account: Option<&'a Account>,
 }
 
 /// A service that answers a subsystem or a command in place of a process: SFTP, git.
@@ -27,9 +41,21 @@ pub trait ChannelService: fmt::Debug + Send + Sync + 'static {
     /// `ssh` itself.
     fn name(&self) -> &'static str;
 
-    /// Whether it answers this request of this caller. The first service that does gets the
-    /// channel; where none does, a command runs as a process, and a subsystem is refused.
-    fn takes(&self, request: Request<'_>, caller: &Identity) -> bool;
+    /// A login name that everybody may use for this service, whatever accounts they have.
+    /// Who has no account of that name is offered this service there, and neither programs
+    /// nor a terminal nor another service.
+    fn login_name(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Variables that clients may set for this service. Programs do not get them.
+    fn variables(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether it answers this request. The first service that does gets the channel; where
+    /// none does, a command runs as a process, and a subsystem is refused.
+    fn takes(&self, request: Request<'_>, asker: Asker<'_>) -> bool;
 
     /// Serves the channel to its end and gives the exit status, which the client gets after
     /// all that was written. Dropped when the channel, its transport or the login ends.
@@ -37,20 +63,37 @@ pub trait ChannelService: fmt::Debug + Send + Sync + 'static {
 }
 
 /// A channel that a service has taken.
-#[derive(Debug)]
+#[non_exhaustive]
 pub struct ServiceChannel {
     /// The bytes: reading ends with the client's EOF, shutting down sends ours. A service
     /// that is about to end leaves that to its end: some clients close a channel on EOF, and
     /// then its exit status cannot be told.
     pub stream: Stream,
+    /// What the client shows as an error. It need not be shut down.
+    pub stderr: Box<dyn AsyncWrite + Send + Unpin>,
     /// The command, if it was one.
     pub command: Option<Vec<u8>>,
+    /// Those of the service's [`variables`](ChannelService::variables) that the client has
+    /// set: printable ASCII of up to 256 bytes.
+    pub variables: Vec<(String, String)>,
     /// Who has logged in.
     pub caller: Arc<Identity>,
-    /// As which account.
-    pub account: Account,
+    /// Under which name.
+    pub login_name: String,
+    /// As which account; `None` where the name is a service's and no account of theirs.
+    pub account: Option<Account>,
     /// Where they come from, with what they proved before SSH.
     pub auth: AuthContext,
+}
+
+impl fmt::Debug for ServiceChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceChannel")
+            .field("stream", &self.stream)
+            .field("caller", &self.caller.id)
+            .field("login_name", &self.login_name)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A service at work on a channel.

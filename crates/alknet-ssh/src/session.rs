@@ -5,8 +5,10 @@ use std::{
     ffi::OsStr,
     io,
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    sync::Arc,
 };
 
+use alknet_core::Identity;
 use alknet_host::{
     Account, Process, RecordError, Recording, Session as RecordedSession, Size, Terminal,
     WeakTerminal,
@@ -22,7 +24,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     ChannelService, Request, ServiceChannel,
     auth::Holder,
-    channel, modes,
+    channel::{self, Parts},
+    modes,
     run::{Output, Run},
     service::Serving,
     transport::Link,
@@ -33,6 +36,8 @@ const VARIABLES: usize = 64;
 /// How long the name and the value of one that the owner lists may be, in bytes.
 const NAME: usize = 64;
 const VALUE: usize = 4096;
+/// How long the value of one that a service takes may be, in bytes.
+const SERVICE_VALUE: usize = 256;
 /// Signals that wait to be passed on.
 const SIGNALS: usize = 16;
 
@@ -40,6 +45,8 @@ const SIGNALS: usize = 16;
 pub(crate) struct Slot {
     channel: Channel<Msg>,
     variables: Vec<(String, String)>,
+    /// Those that no program gets.
+    for_services: Vec<(String, String)>,
     terminal: Option<(Terminal, OwnedFd)>,
     size: Size,
     recording: Option<Recording>,
@@ -72,9 +79,15 @@ pub(crate) struct Remote {
 
 impl Slot {
     pub(crate) fn new(channel: Channel<Msg>) -> Self {
-        let (size, recording) = (Size::UNKNOWN, None);
-        let answered = CancellationToken::new();
-        Self { channel, variables: Vec::new(), terminal: None, size, recording, answered }
+        Self {
+            channel,
+            variables: Vec::new(),
+            for_services: Vec::new(),
+            terminal: None,
+            size: Size::UNKNOWN,
+            recording: None,
+            answered: CancellationToken::new(),
+        }
     }
 
     pub(crate) fn id(&self) -> ChannelId {
@@ -99,6 +112,24 @@ impl Slot {
             && self.variables.len() < VARIABLES;
         if ok {
             self.variables.push((name.into(), value.into()));
+        }
+        ok
+    }
+
+    /// Takes a variable over for the service that gets the channel, if one does; whether any
+    /// of them might take it.
+    pub(crate) fn set_service_variable(
+        &mut self,
+        name: &str,
+        value: &str,
+        services: &[Arc<dyn ChannelService>],
+    ) -> bool {
+        let known = services.iter().any(|service| service.variables().contains(&name));
+        let plain = value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+        let ok =
+            known && plain && value.len() <= SERVICE_VALUE && self.for_services.len() < VARIABLES;
+        if ok {
+            self.for_services.push((name.into(), value.into()));
         }
         ok
     }
@@ -134,9 +165,13 @@ impl Slot {
 
     /// Has the terminal recorded, where there is one and that is what the node does. The
     /// program must not start if it fails.
-    pub(crate) async fn record(&mut self, holder: &Holder, link: &Link) -> Result<(), RecordError> {
+    pub(crate) async fn record(
+        &mut self,
+        identity: &Arc<Identity>,
+        account: &Account,
+        link: &Link,
+    ) -> Result<(), RecordError> {
         if let (Some(recorder), Some(_)) = (&link.settings.recorder, &self.terminal) {
-            let Holder { identity, account } = holder;
             let alpn = link.auth.alpn.to_string();
             let mut session =
                 RecordedSession::new(identity.clone(), &account.name, &alpn, self.size);
@@ -158,14 +193,25 @@ impl Slot {
         link: &Link,
     ) -> Remote {
         let id = self.channel.id();
-        let (stream, finished) = channel::stream(self.channel, link.backlog.clone());
+        let Parts { stream, stderr, finished } = channel::parts(self.channel, link.backlog.clone());
         let command = match request {
             Request::Command(command) => Some(command.to_vec()),
-            Request::Subsystem(_) => None,
+            Request::Subsystem(_) | Request::Shell => None,
         };
-        let Holder { identity: caller, account } = holder;
+        let mut variables = self.for_services;
+        variables.retain(|(name, _)| service.variables().contains(&name.as_str()));
+        let Holder { identity: caller, login_name, account } = holder;
         let auth = link.auth.clone();
-        let service = service.serve(ServiceChannel { stream, command, caller, account, auth });
+        let service = service.serve(ServiceChannel {
+            stream,
+            stderr,
+            command,
+            variables,
+            caller,
+            login_name,
+            account,
+            auth,
+        });
         let gone = link.gone.child_token();
         let serving = Serving { service, id, finished, handle, gone: gone.clone() };
         link.tasks.spawn(after(self.answered, serving.run()));
@@ -178,15 +224,16 @@ impl Slot {
     pub(crate) fn start(
         self,
         program: Program<'_>,
-        holder: &Holder,
+        account: &Account,
         handle: Handle,
         link: &Link,
     ) -> io::Result<Remote> {
-        let mut command = program.command(&holder.account);
+        let mut command = program.command(account);
         // Where a client is from it does not say itself.
-        command.envs(self.variables).envs(link.origin());
+        let of_node = link.settings.set_env.iter().map(|(name, value)| (name, value));
+        command.envs(self.variables).envs(of_node).envs(link.origin());
         let terminal = self.terminal.as_ref().map(|(terminal, _)| terminal.downgrade());
-        let (process, output) = spawn(command, self.terminal, &holder.account)?;
+        let (process, output) = spawn(command, self.terminal, account)?;
         let (signals, received) = mpsc::channel(SIGNALS);
         let gone = link.gone.child_token();
         let run = Run {

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use alknet_core::Identity;
 use alknet_host::Size;
 use russh::server::Handle;
 use rustix::process::Signal;
@@ -56,11 +55,11 @@ struct Starting {
 }
 
 impl Asked {
-    fn request(&self) -> Option<Request<'_>> {
+    fn request(&self) -> Request<'_> {
         match self {
-            Self::Shell => None,
-            Self::Command(command) => Some(Request::Command(command)),
-            Self::Subsystem(name) => Some(Request::Subsystem(name)),
+            Self::Shell => Request::Shell,
+            Self::Command(command) => Request::Command(command),
+            Self::Subsystem(name) => Request::Subsystem(name),
         }
     }
 
@@ -106,9 +105,15 @@ impl Link {
     fn service_for(
         &self,
         request: Request<'_>,
-        caller: &Identity,
+        holder: &Holder,
     ) -> Option<Arc<dyn ChannelService>> {
-        self.settings.services.iter().find(|it| it.takes(request, caller)).cloned()
+        let asker = holder.asker();
+        // A name that is no account of theirs is good for one service alone.
+        let offered = |it: &&Arc<dyn ChannelService>| {
+            asker.account.is_some() || it.login_name() == Some(asker.login_name)
+        };
+        let mut services = self.settings.services.iter().filter(offered);
+        services.find(|it| it.takes(request, asker)).cloned()
     }
 }
 
@@ -144,12 +149,10 @@ impl Starting {
         let forced = authentication.forced_command();
         // What a forced command stands in the place of is not even offered.
         let request = match forced {
-            Some(command) => Some(Request::Command(command.as_bytes())),
+            Some(command) => Request::Command(command.as_bytes()),
             None => self.asked.request(),
         };
-        if let Some(request) = request
-            && let Some(service) = self.link.service_for(request, &holder.identity)
-        {
+        if let Some(service) = self.link.service_for(request, &holder) {
             return Some(slot.serve(&*service, request, holder, self.handle.clone(), &self.link));
         }
         self.start_program(slot, &holder, forced).await
@@ -171,19 +174,23 @@ impl Starting {
                 return None;
             }
         };
-        if !holder.identity.scopes.allow(SHELL) {
+        let Holder { identity, account: Some(account), .. } = holder else {
+            link.authentication.denied(&Refusal::NoAccount(cut(&holder.login_name)));
+            return None;
+        };
+        if !identity.scopes.allow(SHELL) {
             link.authentication.denied(&Refusal::NotAllowed(SHELL.into()));
             return None;
         }
-        if *agent && let Some(path) = link.forward_agent(holder, handle).await {
+        if *agent && let Some(path) = link.forward_agent(account, handle).await {
             slot.set_agent(path);
         }
-        if let Err(error) = slot.record(holder, link).await {
+        if let Err(error) = slot.record(identity, account, link).await {
             tracing::error!(%error, "a session was refused");
             link.authentication.denied(&error.into());
             return None;
         }
-        let started = slot.start(program, holder, handle.clone(), link);
+        let started = slot.start(program, account, handle.clone(), link);
         started.inspect_err(|error| tracing::warn!(%error, "a program could not be started")).ok()
     }
 }

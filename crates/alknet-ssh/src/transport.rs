@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::pending, io, sync::Arc, time::Duration};
 
-use alknet_core::{AuthContext, Stream};
+use alknet_core::{AuthContext, SendStream, Stream};
 use russh::{Disconnect, server};
 use tokio::{sync::OnceCell, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -12,6 +12,7 @@ use crate::{
     chunks::Chunks,
     client::Client,
     forward::Forwards,
+    greeting::Greeted,
     handler::Settings,
     queue::{self, Backlog},
     tasks::Tasks,
@@ -47,7 +48,7 @@ pub(crate) async fn serve(settings: Arc<Settings>, stream: Stream, auth: AuthCon
     };
     let _kill = link.tasks.abort_on_drop();
     let client = Client::new(link.clone());
-    let session = session(&link, stream, client);
+    let session = session(&link, Greeted::new(stream), client);
     let (ended, written) = tokio::select! {
         both = async { tokio::join!(session, drain.run()) } => both,
         never = deadlines(&link) => match never {},
@@ -95,7 +96,7 @@ impl Link {
 
 async fn session(
     link: &Link,
-    stream: queue::QueuedWriter<Chunks>,
+    stream: Greeted<queue::QueuedWriter<Chunks, SendStream>>,
     client: Client,
 ) -> Result<(), russh::Error> {
     let session = server::run_stream(link.settings.russh.clone(), stream, client).await?;

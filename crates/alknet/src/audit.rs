@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle},
     time::Duration,
 };
 
@@ -44,6 +44,9 @@ const REFUSALS: usize = QUEUE / 4 * 3;
 const IDLE: Duration = Duration::from_secs(60);
 /// How long it waits before it tries again, or sees to the disk.
 const SOON: Duration = Duration::from_secs(1);
+/// How long it waits for others to come after an event: to write takes the lock of the files,
+/// whether it is one line or a hundred.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// How much of the log is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,11 +128,10 @@ impl AuditFile {
             waiting: Vec::new(),
             failing: false,
         };
-        let thread =
-            std::thread::Builder::new()
-                .name("audit".into())
-                .spawn(move || writer.run())
-                .map_err(|source| HomeError::File { path: home.path(files::ACTIVE), source })?;
+        let thread = thread::Builder::new()
+            .name("audit".into())
+            .spawn(move || writer.run())
+            .map_err(|source| HomeError::File { path: home.path(files::ACTIVE), source })?;
         Ok((Self { queue: queue.clone(), lost, queued }, AuditWriter { queue, thread }))
     }
 }
@@ -189,7 +191,12 @@ impl Writer {
     fn gather(&mut self) -> bool {
         let wait = if self.failing || self.log.is_unsynced() { SOON } else { IDLE };
         let first = match self.events.recv_timeout(wait) {
-            Ok(message) => Some(message),
+            Ok(message) => {
+                if matches!(message, Message::Event(_)) {
+                    thread::sleep(GATHER);
+                }
+                Some(message)
+            }
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return false,
         };

@@ -6,6 +6,7 @@ mod call;
 mod config;
 pub(crate) mod dial;
 mod forward;
+mod git;
 mod id;
 pub(crate) mod login;
 mod peer;
@@ -68,6 +69,7 @@ pub(crate) enum Command {
     Sessions(sessions::Args),
     Socks(socks::Args),
     Forward(forward::Args),
+    Git(git::Args),
     Call(call::Args),
     Token(token::Args),
     Peer(peer::Args),
@@ -98,6 +100,7 @@ impl Command {
             Self::Sessions(args) => sessions::run(args, home).await,
             Self::Socks(args) => socks::run(args, home).await,
             Self::Forward(args) => forward::run(args, home).await,
+            Self::Git(args) => git::run(args, home).await,
             Self::Call(args) => call::run(args, home).await,
             Self::Token(args) => token::run(args, home).await,
             Self::Peer(args) => peer::run(args, home).await,

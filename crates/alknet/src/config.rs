@@ -8,6 +8,7 @@
 mod accounts;
 mod check;
 mod forward;
+mod git;
 mod import;
 mod parse;
 mod problem;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use accounts::{Accounts, Mapped, PamService};
 pub(crate) use forward::Forward;
+pub(crate) use git::Git;
 pub(crate) use import::Import;
 pub(crate) use problem::{ConfigError, Problem};
 pub(crate) use recordings::Recordings;
@@ -38,7 +40,7 @@ pub(crate) use reference::reference;
 pub(crate) use schema::{Difference, schema};
 pub(crate) use sftp::Sftp;
 pub(crate) use values::{
-    AuthorizedKeys, Decoy, FilePath, InvalidSpan, Network, Origin, Size, Span,
+    AuthorizedKeys, Decoy, FilePath, InvalidSpan, Network, Origin, Size, Span, Variable,
 };
 
 use crate::home::Home;
@@ -100,6 +102,8 @@ pub(crate) struct Config {
     pub(crate) ssh: Ssh,
     /// The SFTP server.
     pub(crate) sftp: Sftp,
+    /// Git repositories; see alknet git.
+    pub(crate) git: Git,
     /// Connections from the node's network and listeners in it.
     pub(crate) forward: Forward,
     /// Recordings of terminals.
@@ -173,6 +177,12 @@ pub(crate) struct Ssh {
     /// at the end stands for any ending. Some change what a program loads or runs.
     #[schemars(example = vec!["GIT_PROTOCOL"])]
     pub(crate) accept_env: Vec<String>,
+    /// Variables that whatever is run has, whatever clients set.
+    #[schemars(example = vec!["EDITOR=vim"])]
+    pub(crate) set_env: Vec<Variable>,
+    /// A text that clients are shown before they log in.
+    #[schemars(example = &"For members only.")]
+    pub(crate) banner: Option<String>,
 }
 
 /// Which key exchanges the SSH server offers.
@@ -231,6 +241,7 @@ impl Default for Config {
             limits: Limits::default(),
             ssh: Ssh::default(),
             sftp: Sftp::default(),
+            git: Git::default(),
             forward: Forward::default(),
             recordings: Recordings::default(),
             audit: Audit::default(),
@@ -391,6 +402,7 @@ impl Config {
         tokens.for_each(settle);
         self.import.openapi.iter_mut().for_each(|api| api.settle(root));
         self.sftp.settle(root);
+        self.git.settle(root);
     }
 }
 

@@ -10,7 +10,7 @@ use alknet_core::{
 };
 use alknet_http::{ProofError, TunnelError, tunnel};
 use futures_util::future::BoxFuture;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use race::race;
 
@@ -23,6 +23,8 @@ use crate::{
 
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long what was given up gets to go out ahead of the end.
+const GIVING_UP: Duration = Duration::from_millis(50);
 /// How long the word of a connection's end may take to go out.
 const ENDING: Duration = Duration::from_secs(2);
 
@@ -73,6 +75,13 @@ impl Connected {
     /// the word with it, and the node would keep the session until its idle timeout.
     pub(crate) async fn end(&self, code: Code) {
         end(&self.connection, code).await;
+    }
+
+    /// The same in the midst of a transfer, once its streams are dropped. Where data waits for
+    /// its turn QUIC may lose the word of the end, so the streams' resets go first.
+    pub(crate) async fn abandon(&self, code: Code) {
+        sleep(GIVING_UP).await;
+        self.end(code).await;
     }
 }
 

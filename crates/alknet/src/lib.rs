@@ -21,6 +21,7 @@ mod control;
 mod credentials;
 mod failure;
 mod forward;
+mod git;
 mod home;
 mod imports;
 mod keys;
@@ -106,6 +107,14 @@ pub type Services = fn(&mut Additions) -> Result<(), AdditionError>;
 pub fn main_with(more: Services) -> ExitCode {
     // Sessions of other accounts begin as this program.
     if let Some(code) = alknet_host::lead() {
+        return code;
+    }
+    // So do the hooks of pushes.
+    if let Some(code) = alknet_git::hook::main() {
+        return code;
+    }
+    // So does git's way to a node.
+    if let Some(code) = git::remote_helper::run_as_named() {
         return code;
     }
     let cli = Cli::parse();

@@ -9,14 +9,15 @@ use std::{
 
 use alknet_call::{CallAdapter, CallLimits, OperationRegistry, Peers};
 use alknet_core::{
-    Access, Alpn, Audit, Dispatcher, Endpoint, EndpointConfig, HandlerRegistry, IdentityProvider,
-    Listener, NodeId, NodeIdentity, ResetKey, WebCertificates,
+    Access, Alpn, Audit, BoxFuture, Dispatcher, Endpoint, EndpointConfig, HandlerRegistry,
+    IdentityProvider, Listener, NodeId, NodeIdentity, ResetKey, WebCertificates,
 };
 use alknet_forward::ForwardAdapter;
+use alknet_git::{GitAdapter, GitServer};
 use alknet_host::Accounts;
 use alknet_http::{Decoy, HttpAdapter};
 use alknet_sftp::{SftpAdapter, SftpServer};
-use alknet_ssh::{HostKey, RevokedKeys, SshAdapter, SshConfig, SshLimits};
+use alknet_ssh::{ChannelService, HostKey, RevokedKeys, SshAdapter, SshConfig, SshLimits};
 use alknet_vault::Purpose;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -29,6 +30,7 @@ use crate::{
     config::Config,
     failure::Failure,
     forward,
+    git::{self, Hosting},
     home::{Home, ServeLock},
     imports,
     keys::Keys,
@@ -135,22 +137,24 @@ impl Node {
         let revoked_keys = RevokedKeys::new(settings.revoked_keys());
         let network = forward::policy(&settings.config.forward, &accounts);
         let sftp = sftp::server(&settings.config.sftp, &accounts, &audit).await?;
+        let git = git::host(home, &settings.config.git, &audit).await?;
         let ssh = SshConfig {
             revoked_keys: revoked_keys.clone(),
             recorder: Some(Arc::new(recordings.clone())),
-            services: vec![Arc::new(sftp::Subsystem(sftp.clone()))],
+            services: channel_services(&sftp, &git.server),
             network: network.clone(),
             ..ssh(host_key, &web, &settings.config)
         };
-        let offered = services(ssh, sftp, more, &audit, &settings.config)?;
+        let offered = services(ssh, sftp, &git.server, more, &audit, &settings.config)?;
         let listener = Listener::bind(settings.config.listen)?;
         let address = listener.local_addr();
-        let parts = parts(home, &web, &certificates, &offered, address);
+        let parts = parts(home, &web, &certificates, &offered, &git, address);
         operations::mount(&offered.operations, parts)?;
         let Offered { services, operations, .. } = offered;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         imports::start(&settings.config, &operations, &tasks, &stop).await?;
-        let routes = Routes { web, mcp: routes::mcp(&operations, &settings), operations };
+        let mcp = routes::mcp(&operations, &settings);
+        let routes = Routes { web, mcp, operations, git: git.server.clone() };
         web::metrics::record();
         let faces = Faces {
             identity: identity.clone(),
@@ -173,10 +177,13 @@ impl Node {
         };
         home.write_address(endpoint.local_addr())?;
 
-        tasks.spawn(stop.clone().run_until_cancelled_owned(certificates.keep_fresh()));
         let identities = live.identities.clone();
-        let watch = async move { services.watch(&*identities).await };
-        tasks.spawn(stop.clone().run_until_cancelled_owned(watch));
+        let until_stopped = |task: BoxFuture<'static, ()>| {
+            tasks.spawn(stop.clone().run_until_cancelled_owned(task));
+        };
+        until_stopped(Box::pin(certificates.keep_fresh()));
+        until_stopped(Box::pin(async move { match services.watch(&*identities).await {} }));
+        until_stopped(Box::pin(async move { git.keeper.run().await }));
         Ok(Self {
             store,
             id: identity.id(),
@@ -255,6 +262,8 @@ fn ssh(host_key: HostKey, web: &Web, config: &Config) -> SshConfig {
         limits: SshLimits::default(),
         key_exchange: config.ssh.key_exchange.into(),
         accept_env: config.ssh.accept_env.clone(),
+        set_env: config.ssh.set_env.iter().cloned().map(Into::into).collect(),
+        banner: config.ssh.banner.as_ref().map(|text| format!("{}\n", text.trim_end())),
         revoked_keys: RevokedKeys::new(None),
         recorder: None,
         services: Vec::new(),
@@ -276,6 +285,7 @@ fn parts(
     web: &Web,
     certificates: &Arc<Certificates>,
     offered: &Offered,
+    git: &Hosting,
     address: SocketAddr,
 ) -> Parts {
     Parts {
@@ -286,6 +296,8 @@ fn parts(
         dispatcher: offered.services.clone(),
         peers: offered.peers.clone(),
         accounts: web.accounts.clone(),
+        git: git.server.clone(),
+        keeper: git.keeper.clone(),
         id: web.node.id(),
         name: web.name.clone(),
         address,
@@ -297,6 +309,7 @@ fn parts(
 fn services(
     ssh: SshConfig,
     sftp: SftpServer,
+    git: &GitServer,
     more: Services,
     audit: &Audit,
     config: &Config,
@@ -309,11 +322,13 @@ fn services(
     all.register(shells, Access::Scope)?;
     all.register(SshAdapter::new(ssh), config.ssh.access.into())?;
     all.register(SftpAdapter::new(sftp), Access::Scope)?;
+    all.register(GitAdapter::new(git.clone()), Access::Scope)?;
     more(&mut all)?;
     let operations = OperationRegistry::new(audit.clone(), all.operations)?;
     let peers = Peers::new();
     let call = CallAdapter::new(operations.clone(), CallLimits::default(), peers.clone());
-    all.handlers.register(call, Access::Scope)?;
+    // The operations on repositories go by grants of git alone.
+    all.handlers.register(call, Access::ScopeOr(&["git"]))?;
     let services = Dispatcher::new(all.handlers, config.limits.of_node(), audit.clone());
     Ok(Offered { services, operations, peers })
 }
@@ -323,6 +338,11 @@ struct Faces {
     identity: Arc<NodeIdentity>,
     web: WebCertificates,
     resets: ResetKey,
+}
+
+/// What SSH channels carry beside programs.
+fn channel_services(sftp: &SftpServer, git: &GitServer) -> Vec<Arc<dyn ChannelService>> {
+    vec![Arc::new(sftp::Subsystem(sftp.clone())), Arc::new(git::ssh::Commands(git.clone()))]
 }
 
 /// Puts HTTP in front of the services, and all of it on one port.
@@ -340,6 +360,7 @@ fn listen(
         .private(routes.private(settings))
         .decoy(settings.decoy())
         .allowed_origins(settings.origins())
+        .basic(git::http::PREFIX)
         .cover(config.cover)
         .alt_svc(listener.local_addr().port())
         .build()?;

@@ -6,6 +6,7 @@
 mod audit;
 mod config;
 mod exec;
+mod git;
 mod json;
 mod node;
 mod peers;
@@ -20,6 +21,7 @@ use alknet_call::{
 use alknet_core::{
     AuditEvent, AuthContext, Dispatcher, Identity, IdentityProvider, NodeId, Scopes,
 };
+use alknet_git::{GitServer, Keeper};
 use alknet_host::Accounts;
 use tokio::task::JoinError;
 
@@ -45,6 +47,10 @@ pub(crate) struct Parts {
     pub(crate) peers: Peers,
     /// Who may use which account of the machine.
     pub(crate) accounts: Accounts,
+    /// The repositories.
+    pub(crate) git: GitServer,
+    /// What looks after them.
+    pub(crate) keeper: Keeper,
     pub(crate) id: NodeId,
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
@@ -57,6 +63,7 @@ pub(crate) fn mount(registry: &OperationRegistry, parts: Parts) -> Result<(), Fa
     registry.mount("node", node::operations(&parts)?)?;
     registry.mount("audit", audit::operations(&parts)?)?;
     registry.mount("exec", exec::operations(&parts)?)?;
+    registry.mount("git", git::operations(&parts)?)?;
     registry.mount("peers", peers::operations(&parts)?)?;
     registry.mount("tokens", tokens::operations(&parts)?)?;
     Ok(())

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use alknet_call::OperationRegistry;
+use alknet_git::GitServer;
 use alknet_http::{
     api,
     mcp::{self, Mcp},
@@ -10,6 +11,7 @@ use alknet_http::{
 use axum::Router;
 
 use crate::{
+    git,
     node::Settings,
     web::{self, Web},
 };
@@ -19,6 +21,8 @@ use crate::{
 pub(crate) struct Routes {
     pub(crate) web: Arc<Web>,
     pub(crate) operations: OperationRegistry,
+    /// The repositories.
+    pub(crate) git: GitServer,
     /// Has sessions, and so stays when the routes change.
     pub(crate) mcp: Mcp,
 }
@@ -36,14 +40,21 @@ impl Routes {
         if !shows_itself {
             return router;
         }
-        router.merge(api::preflights(&of_api(settings))).merge(self.mcp.challenge())
+        router
+            .merge(api::preflights(&of_api(settings)))
+            .merge(self.mcp.challenge())
+            .merge(git::http::public(self.git.clone()))
     }
 
     /// The routes for known callers.
     pub(crate) fn private(&self, settings: &Settings) -> Router {
-        web::private(self.web.clone(), settings.shows_itself())
+        let router = web::private(self.web.clone(), settings.shows_itself())
             .merge(api::routes(self.operations.clone(), of_api(settings)))
-            .merge(self.mcp.routes())
+            .merge(self.mcp.routes());
+        if settings.shows_itself() {
+            return router;
+        }
+        router.merge(git::http::hidden(self.git.clone()))
     }
 }
 

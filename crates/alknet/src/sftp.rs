@@ -5,7 +5,7 @@ use std::{env, error::Error as _};
 use alknet_core::{Audit, BoxFuture, Identity};
 use alknet_host::Accounts;
 use alknet_sftp::{Helper, Reach, SftpConfig, SftpLimits, SftpServer};
-use alknet_ssh::{ChannelService, Request, ServiceChannel};
+use alknet_ssh::{Asker, ChannelService, Request, ServiceChannel};
 
 use crate::{
     config::{ConfigError, Sftp},
@@ -57,8 +57,8 @@ impl ChannelService for Subsystem {
         "sftp"
     }
 
-    fn takes(&self, request: Request<'_>, caller: &Identity) -> bool {
-        request == Request::Subsystem("sftp") && self.reach(caller).is_some()
+    fn takes(&self, request: Request<'_>, asker: Asker<'_>) -> bool {
+        request == Request::Subsystem("sftp") && self.reach(asker.identity).is_some()
     }
 
     fn serve(&self, channel: ServiceChannel) -> BoxFuture<'static, u32> {
@@ -67,9 +67,9 @@ impl ChannelService for Subsystem {
             let ServiceChannel { stream, caller, account, auth, .. } = channel;
             let reach = match reach {
                 // SSH has settled as whom they log in.
-                Some(Reach::Account(_)) => Reach::Account(Some(account)),
+                Some(Reach::Account(_)) if account.is_some() => Reach::Account(account),
                 Some(Reach::Exports) => Reach::Exports,
-                None => return FAILED,
+                Some(Reach::Account(_)) | None => return FAILED,
             };
             match server.serve(stream, &caller, &auth, reach).await {
                 Ok(()) => 0,

@@ -13,6 +13,16 @@ pub(crate) use standard::{input, output};
 /// How much is read at once, in bytes.
 const BUFFER: usize = 256 * 1024;
 
+/// This process's input, read as asked and never ahead: what is left is there for others.
+#[derive(Debug)]
+pub(crate) struct Unbuffered;
+
+impl io::Read for Unbuffered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::retry_on_intr(|| rustix::io::read(io::stdin(), &mut *buffer))?)
+    }
+}
+
 /// Copies input to the stream and the stream to output until the peer has ended its side.
 /// The end of the input ends only the sending side.
 pub(crate) async fn join(

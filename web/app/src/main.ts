@@ -7,6 +7,8 @@ import type { Ending, Live } from "./live";
 import { Menu, type Doer } from "./menu";
 import { ChangedNode, parseNodeId, Pin, type NodeId } from "./node";
 import { SignedOut, textOf } from "./problem";
+import type { Pane } from "./repository/pane";
+import { parseRoute } from "./repository/route";
 import { Screen } from "./screen";
 import { Over, shellsOf, ShellSession, type Reach } from "./shell";
 import { loadSsh, Session } from "./ssh";
@@ -33,6 +35,10 @@ class App {
   readonly #tab = new Tab(sessionStorage);
   #live: Live | undefined;
   #running = false;
+  /** What is known of the node, once it was asked. */
+  #ready: Ready | undefined;
+  /** The repositories, while they are looked at. */
+  #pane: Pane | undefined;
   /** Whether another session is to follow the present one, without a word in between. */
   #switching = false;
   /** Whether the page is being left: what it looked at is for the next. */
@@ -62,7 +68,37 @@ class App {
     });
     // What a browser has kept of a page that was left has no connections any more.
     addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
-    void this.#run();
+    addEventListener("hashchange", () => this.#goTo());
+    this.#goTo();
+  }
+
+  /** Whether the address leads to repositories. */
+  get #browses(): boolean {
+    return parseRoute(location.hash) !== undefined;
+  }
+
+  /** Goes where the address leads; a terminal that is there goes on behind the repositories. */
+  #goTo(): void {
+    this.#view.place = this.#browses ? "repositories" : "terminal";
+    if (this.#browses) return void this.#browse();
+    this.#pane?.close();
+    this.#pane = undefined;
+    if (this.#live === undefined) void this.#run();
+    else this.#focus();
+  }
+
+  async #browse(): Promise<void> {
+    if (this.#pane !== undefined) return;
+    try {
+      const ready = this.#ready ?? (await this.#prepare());
+      const { Pane } = await import("./repository/pane");
+      if (!this.#browses || this.#pane !== undefined) return;
+      this.#view.repositories.hidden = false;
+      this.#pane = new Pane(this.#view.repositories, ready.session, this.#reach(ready));
+      if (!this.#running) this.#view.status(ready.session.identity, "idle");
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   /** One session from its beginning to its end; every way it can fail ends in a card. */
@@ -70,7 +106,9 @@ class App {
     if (this.#running) return;
     this.#running = true;
     try {
-      const { title, text, label } = await this.#converse();
+      const ready = await this.#prepare();
+      if (hasNoTerminal(ready.session)) return location.replace("#/git");
+      const { title, text, label } = await this.#converse(ready);
       this.#view.status("Ended", "idle");
       if (!this.#switching) this.#view.panel({ title, text, action: this.#again(label) });
     } catch (error) {
@@ -85,15 +123,14 @@ class App {
     void this.#run();
   }
 
-  async #converse(): Promise<Ending> {
-    const ready = await this.#prepare();
+  async #converse(ready: Ready): Promise<Ending> {
     const kind = this.#kindFor(ready.session);
     if (kind === "keeps") this.#menu.doer = this.#doer(ready);
     const live = await this.#connect(ready, kind);
     this.#live = live;
     await live.resize(this.#screen.room).catch(() => undefined);
     this.#view.hidePanel();
-    this.#screen.focus();
+    this.#focus();
     const ending = await live.ended;
     // What comes after this on the same page is something else.
     if (!this.#left && !this.#switching) this.#tab.forget();
@@ -110,7 +147,9 @@ class App {
     if (session.node !== node) throw new ChangedNode(node, session.node);
     const certificates = await verify(session.statement, session.signature, node);
     this.#view.node(node, session.name);
-    return { session, certificates };
+    this.#view.places = api.covers(session.scopes, "git") && !hasNoTerminal(session);
+    this.#ready = { session, certificates };
+    return this.#ready;
   }
 
   /** What was asked for, or what the sign-in is good for. */
@@ -207,7 +246,7 @@ class App {
 
   /** Typing goes to the terminal, unless a card has something to ask. */
   #focus(): void {
-    if (this.#live !== undefined) this.#screen.focus();
+    if (this.#live !== undefined && !this.#browses) this.#screen.focus();
   }
 
   /** The sign-in link ends in the node's id; it does not stay in the address bar. */
@@ -247,7 +286,7 @@ class App {
   }
 
   #again(label: string): Action {
-    return { label, run: () => void this.#run() };
+    return { label, run: () => this.#goTo() };
   }
 
   #forget(): void {
@@ -257,7 +296,7 @@ class App {
 
   #changeVia(): void {
     history.replaceState(null, "", this.#address("via", this.#menu.via.value));
-    if (this.#live === undefined) void this.#run();
+    if (this.#live === undefined) this.#goTo();
   }
 
   /** The page's address with another choice in it. */
@@ -274,6 +313,11 @@ class App {
     await api.signOut().catch(() => undefined);
     location.reload();
   }
+}
+
+/** Whether a sign-in is for repositories and not for shells. */
+function hasNoTerminal({ scopes }: api.Session): boolean {
+  return !["shell", "ssh"].some((it) => api.covers(scopes, it)) && api.covers(scopes, "git");
 }
 
 new App().start();

@@ -20,6 +20,7 @@ export interface Panel {
 /** The page around the terminal: the bar on top and the card in the middle. */
 export class View {
   readonly terminal = element("terminal");
+  readonly repositories = element("repositories");
   readonly signOut = element<HTMLButtonElement>("sign-out");
   readonly #status = element("status");
   readonly #traffic = element<HTMLOutputElement>("traffic");
@@ -71,6 +72,24 @@ export class View {
     this.status(title, bad ? "bad" : "idle");
     const detail = known ? error.detail : undefined;
     this.panel({ title, text: textOf(error), detail, bad, action });
+  }
+
+  /** The places that there are to go to, once that is known. */
+  set places(several: boolean) {
+    element("places").hidden = !several;
+  }
+
+  /** Goes to the terminal or to the repositories. */
+  set place(place: "terminal" | "repositories") {
+    const terminal = place === "terminal";
+    for (const name of ["terminal", "repositories"]) {
+      const link = element(`to-${name}`);
+      if (name === place) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    // What lies behind something else is not reached by the keyboard either.
+    this.terminal.inert = !terminal;
+    if (terminal) this.repositories.hidden = true;
   }
 
   hidePanel(): void {

@@ -1,6 +1,7 @@
 import { Client, type ClientOptions } from "./client.js";
 import { dialSession, type DialOptions } from "./dial/dial.js";
 import { dialSoon } from "./dial/hedge.js";
+import { GitHttp } from "./git/http.js";
 import type { AnyOperations, OperationTypes } from "./operations.js";
 import { Shells } from "./shell/shells.js";
 
@@ -32,6 +33,10 @@ export {
 export { dialSoon } from "./dial/hedge.js";
 export { SignedOutError } from "./dial/node.js";
 export { Code, type Carrier, type Duplex, type Line, type Session } from "./dial/session.js";
+export { GitRefusedError, type Pieces } from "./git/exchange.js";
+export { GitHttp, type GitRequest, type GitResponse } from "./git/http.js";
+export { GitProtocolError } from "./git/packets.js";
+export { repositoryUrl } from "./git/target.js";
 export type { AnyOperations, CallName, OperationTypes, SubscriptionName } from "./operations.js";
 export {
   ShellError,
@@ -73,6 +78,9 @@ export const CALL = "alknet/call";
 /** The service of shells that outlive their transports. */
 export const SHELL = "alknet/shell";
 
+/** The service of git's exchanges, each on a stream. */
+export const GIT = "alknet/git";
+
 /** How to reach a node, and what its client is made of. */
 export type ConnectOptions = Omit<DialOptions, "signal"> & ClientOptions;
 
@@ -89,4 +97,10 @@ export function connect<Ops extends OperationTypes<Ops> = AnyOperations>(
 /** The shells of a node that outlive their transports. */
 export function shells(options: Omit<DialOptions, "signal"> = {}): Shells {
   return new Shells((signal) => dialSoon(SHELL, { ...options, signal }));
+}
+
+/** The `http` of isomorphic-git for a node's repositories, which `repositoryUrl` addresses. */
+export function gitHttp(options: Omit<DialOptions, "signal"> = {}): GitHttp {
+  const origin = options.origin ?? location.origin;
+  return new GitHttp((signal) => dialSoon(GIT, { ...options, signal }), origin);
 }

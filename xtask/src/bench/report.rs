@@ -4,33 +4,40 @@ use std::{fmt::Write as _, fs, path::Path, thread};
 
 use anyhow::Result;
 
-use super::ways::{Data, Measure, Way};
 use crate::sh::Cmd;
 
+/// Something to compare: a way to a server.
+pub(super) trait Named {
+    fn name(&self) -> &str;
+}
+
+/// What is measured of a way, with some data; `None` where it has no such thing.
+pub(super) type Measure<W, D> = fn(&W, &D) -> Result<Option<f64>>;
+
 /// A thing to measure of every way.
-pub(super) struct Column {
+pub(super) struct Column<W, D> {
     pub(super) head: &'static str,
     /// Digits after the point.
     pub(super) digits: usize,
-    pub(super) measure: Measure,
+    pub(super) measure: Measure<W, D>,
 }
 
 /// What was measured, by way and column.
-pub(super) struct Table<'a> {
-    columns: &'a [Column],
+pub(super) struct Table<'a, W, D> {
+    columns: &'a [Column<W, D>],
     rows: Vec<(&'a str, Vec<Vec<f64>>)>,
 }
 
-impl<'a> Table<'a> {
+impl<'a, W: Named, D> Table<'a, W, D> {
     /// Every round goes through all the ways, so that whatever else the machine does meets
     /// them alike.
     pub(super) fn measure(
-        ways: &'a [Way],
-        columns: &'a [Column],
+        ways: &'a [W],
+        columns: &'a [Column<W, D>],
         rounds: usize,
-        data: &Data,
+        data: &D,
     ) -> Result<Self> {
-        let empty = |way: &'a Way| (way.name.as_str(), vec![Vec::new(); columns.len()]);
+        let empty = |way: &'a W| (way.name(), vec![Vec::new(); columns.len()]);
         let mut rows = Vec::from_iter(ways.iter().map(empty));
         for round in 1..=rounds {
             for (index, column) in columns.iter().enumerate() {
@@ -48,7 +55,8 @@ impl<'a> Table<'a> {
         Ok(Self { columns, rows })
     }
 
-    /// As Markdown. Each cell has the ratio of its median to that of the first row.
+    /// As Markdown. Each cell has its ratios to what the first row came to in the same rounds:
+    /// whatever else the machine did then is in both.
     pub(super) fn markdown(&self) -> String {
         let heads = Vec::from_iter(self.columns.iter().map(|column| column.head));
         let mut text =
@@ -68,8 +76,12 @@ fn show(values: &[f64], base: &[f64], digits: usize) -> String {
         return "–".to_owned();
     }
     let (min, median, max) = spread(values);
-    let ratio = median / spread(base).1;
-    format!("{min:.digits$} / **{median:.digits$}** / {max:.digits$} (×{ratio:.2})")
+    let ratios = Vec::from_iter(values.iter().zip(base).map(|(value, base)| value / base));
+    let (least, ratio, most) = spread(&ratios);
+    format!(
+        "{min:.digits$} / **{median:.digits$}** / {max:.digits$} \
+         (×{least:.2} / **×{ratio:.2}** / ×{most:.2})"
+    )
 }
 
 /// Minimum, median and maximum.
@@ -119,20 +131,27 @@ pub(super) fn identities(table: &str) -> String {
 mod tests {
     use super::*;
 
+    impl Named for () {
+        fn name(&self) -> &str {
+            ""
+        }
+    }
+
     #[test]
     fn a_table_has_medians_and_ratios() {
-        let columns = [
+        let columns: [Column<(), ()>; 2] = [
             Column { head: "MB/s", digits: 0, measure: |_, _| Ok(None) },
             Column { head: "ms", digits: 1, measure: |_, _| Ok(None) },
         ];
         let rows = vec![
             ("sshd", vec![vec![30.0, 10.0, 20.0], vec![5.0]]),
-            ("quic", vec![vec![60.0, 20.0, 40.0], vec![]]),
+            ("quic", vec![vec![90.0, 10.0, 40.0], vec![]]),
         ];
         let text = Table { columns: &columns, rows }.markdown();
         let expected = "| way | MB/s | ms |\n|---|---|---|\n\
-                        | sshd | 10 / **20** / 30 (×1.00) | 5.0 / **5.0** / 5.0 (×1.00) |\n\
-                        | quic | 20 / **40** / 60 (×2.00) | – |\n";
+                        | sshd | 10 / **20** / 30 (×1.00 / **×1.00** / ×1.00) \
+                        | 5.0 / **5.0** / 5.0 (×1.00 / **×1.00** / ×1.00) |\n\
+                        | quic | 10 / **40** / 90 (×1.00 / **×2.00** / ×3.00) | – |\n";
         assert_eq!(text, expected);
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -43,7 +44,7 @@ impl Keys {
 }
 
 /// Ends with its owner.
-struct Server(Child);
+pub(super) struct Server(pub(super) Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -67,7 +68,7 @@ impl Sshd {
         let config = format!(
             "Port {port}\nListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\n\
              StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\n\
-             PrintMotd no\nPrintLastLog no\nSubsystem sftp {SFTP_SERVER}\n\
+             PrintMotd no\nPrintLastLog no\nAcceptEnv GIT_PROTOCOL\nSubsystem sftp {SFTP_SERVER}\n\
              PidFile none\nLogLevel ERROR\nMaxStartups 100\n",
             keys.host.display(),
             keys.authorized.display(),
@@ -87,14 +88,19 @@ impl Sshd {
 pub(super) struct Node {
     pub(super) address: String,
     binary: PathBuf,
-    client_home: PathBuf,
+    /// The state folder.
+    home: PathBuf,
+    /// That of the client.
+    pub(super) client_home: PathBuf,
+    /// Where git finds the program as its helper.
+    pub(super) helpers: PathBuf,
     _server: Server,
 }
 
 impl Node {
     /// At an address of the namespace that the caller is in.
     pub(super) fn start(dir: &Path, binary: &Path, keys: &Keys, at: Ipv4Addr) -> Result<Self> {
-        let home = dir.join(format!("node-{at}"));
+        let home = Self::home(dir, at);
         let log = fs::File::create(dir.join(format!("node-{at}.log")))?;
         let child = Command::new(binary)
             .args(["serve", "--listen", &format!("{at}:0")])
@@ -116,10 +122,25 @@ impl Node {
         // Inside HTTPS the machine's key has to be known too.
         let id = Cmd::new(dir, binary).arg("id").env("ALKNET_HOME", &client_home).read()?;
         let ssh_key = keys.client.with_extension("pub").display().to_string();
-        let add = ["peer", "add", "bench", "--scope", "ssh,sftp,shell"];
+        let add = ["peer", "add", "bench", "--scope", "ssh,sftp,shell,git"];
         let keys = ["--key", id.trim(), "--key", &ssh_key];
         Cmd::new(dir, binary).args(add).args(keys).env("ALKNET_HOME", &home).run()?;
-        Ok(Self { address, binary: binary.to_owned(), client_home, _server: server })
+        let helpers = dir.join("helpers");
+        fs::create_dir_all(&helpers)?;
+        symlink(fs::canonicalize(binary)?, helpers.join("git-remote-alknet"))?;
+        let binary = binary.to_owned();
+        Ok(Self { address, binary, home, client_home, helpers, _server: server })
+    }
+
+    /// The state folder of the node at an address.
+    pub(super) fn home(dir: &Path, at: Ipv4Addr) -> PathBuf {
+        dir.join(format!("node-{at}"))
+    }
+
+    /// A token for everything about git.
+    pub(super) fn token(&self) -> Result<String> {
+        let create = Cmd::new(&self.home, &self.binary).args(["token", "create", "--scope", "git"]);
+        Ok(create.env("ALKNET_HOME", &self.home).read()?.trim().to_owned())
     }
 
     /// A command of the client.
@@ -136,7 +157,7 @@ impl Node {
 }
 
 /// Asks until there is an answer.
-fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
+pub(super) fn wait<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> Result<T> {
     let start = Instant::now();
     while start.elapsed() < START {
         if let Some(value) = ready() {

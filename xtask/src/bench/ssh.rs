@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::{
-    report::{self, Column, Table},
+    report::{self, Table},
     servers::{Keys, Node, Sshd},
     ways::{self, ALGORITHMS, BYTES, Data, FILES, LOSSY, Way},
 };
@@ -18,6 +18,8 @@ use crate::{
     netpath::{Conditions, NetPath, Side},
     sh, tools, web,
 };
+
+type Column = report::Column<Way, Data>;
 
 /// The document's heading of this section.
 pub(super) const HEADING: &str = "## Commands, shells and files\n";
@@ -131,7 +133,7 @@ pub(super) fn section(root: &Path) -> Result<String> {
          serve`, so that they carry a second encryption and a second process of the client. \
          `alknet/sftp` is OpenSSH's sftp on that service, by `sftp -D 'alknet dial NODE sftp'`, \
          with no SSH. All of SSH is with `{}` and `{}`. MB = 10^6 bytes. Each cell has minimum \
-         / **median** / maximum, and the ratio of the medians to sshd's.\n",
+         / **median** / maximum, and the same of its ratios to sshd in the same rounds.\n",
         ALGORITHMS[0], ALGORITHMS[1],
     );
     for part in &PARTS {

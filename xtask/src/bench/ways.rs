@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use wait_timeout::ChildExt as _;
 
-use super::servers::{Keys, Node, Sshd};
+use super::{
+    report::Named,
+    servers::{Keys, Node, Sshd},
+};
 use crate::files::write;
 
 /// The same for both servers: otherwise their preferences are what is measured.
@@ -30,12 +33,9 @@ pub(super) const LOSSY: Duration = Duration::from_secs(6);
 /// No single measurement takes longer.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// What is measured of a way; `None` where it has no such thing.
-pub(super) type Measure = fn(&Way, &Data) -> Result<Option<f64>>;
-
 /// A way to commands and files.
 pub(super) struct Way {
-    pub(super) name: String,
+    name: String,
     reach: Reach,
 }
 
@@ -46,6 +46,12 @@ enum Reach {
     Sftp(String),
     /// A command of ours that ends at a shell, if no other follows.
     Own { command: Vec<String>, takes_commands: bool },
+}
+
+impl Named for Way {
+    fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl Way {
@@ -152,7 +158,8 @@ impl Way {
     }
 }
 
-fn options(keys: &Keys) -> Vec<String> {
+/// What OpenSSH's clients are told for every server.
+pub(super) fn options(keys: &Keys) -> Vec<String> {
     let mut options = ["-F", "none", "-i"].map(str::to_owned).to_vec();
     options.push(keys.client.display().to_string());
     for option in ["BatchMode=yes", "IdentitiesOnly=yes", "LogLevel=ERROR"] {
@@ -371,7 +378,8 @@ fn files_per_second(took: Duration) -> f64 {
     FILES as f64 / took.as_secs_f64()
 }
 
-fn timed(mut command: Command, input: &[u8]) -> Result<Duration> {
+/// How long a command takes, with this on its standard input where that is a pipe.
+pub(super) fn timed(mut command: Command, input: &[u8]) -> Result<Duration> {
     let start = Instant::now();
     let mut running = Running::start(&mut command)?;
     if let Some(mut stdin) = running.child.stdin.take() {
@@ -382,24 +390,24 @@ fn timed(mut command: Command, input: &[u8]) -> Result<Duration> {
 }
 
 /// A command that ends with this, and all that it has started.
-struct Running {
-    child: Child,
+pub(super) struct Running {
+    pub(super) child: Child,
     shown: String,
 }
 
 impl Running {
-    fn start(command: &mut Command) -> Result<Self> {
+    pub(super) fn start(command: &mut Command) -> Result<Self> {
         let shown = format!("{command:?}");
         // A group of its own, so that its proxy command goes with it.
         let child = command.process_group(0).spawn().with_context(|| shown.clone())?;
         Ok(Self { child, shown })
     }
 
-    fn output(&mut self) -> Result<ChildStdout> {
+    pub(super) fn output(&mut self) -> Result<ChildStdout> {
         self.child.stdout.take().context("a command without output")
     }
 
-    fn ended(&mut self) -> Result<()> {
+    pub(super) fn ended(&mut self) -> Result<()> {
         match self.child.wait_timeout(DEADLINE)? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("{status}: {}", self.shown),

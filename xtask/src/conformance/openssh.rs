@@ -1,6 +1,7 @@
 //! OpenSSH's own regression tests (Debian: openssh-tests) against the SSH server, behind as
 //! much of sshd's command line as they need (`crates/alknet-ssh/examples/regress_sshd`), and
-//! against `alknet sftp-server`.
+//! against `alknet sftp-server`. Each is run with sshd first: what does not pass with that
+//! here says nothing.
 
 mod table;
 
@@ -20,7 +21,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use wait_timeout::ChildExt as _;
 
-use self::table::{TESTS, Verdict};
+use self::table::{FIXED_PORTS, LISTS, NOT_WITH_SSHD, TESTS, Verdict};
 use crate::{files, sh, sh::Cmd, tools};
 
 /// Where the package has them.
@@ -40,10 +41,10 @@ asked=
 for word; do
 	if [ "$asked" = yes ]; then
 		case $word in
-		key-plain) list="ssh-ed25519 ecdsa-sha2-nistp256 ecdsa-sha2-nistp384 ecdsa-sha2-nistp521 ssh-rsa" ;;
+		key-plain) list="${LIST_key_plain-ssh-ed25519 ecdsa-sha2-nistp256 ecdsa-sha2-nistp384 ecdsa-sha2-nistp521 ssh-rsa}" ;;
 		kex) list="curve25519-sha256 curve25519-sha256@libssh.org" ;;
 		cipher | cipher-auth) list="aes128-gcm@openssh.com aes256-gcm@openssh.com chacha20-poly1305@openssh.com" ;;
-		mac) list="hmac-sha2-256-etm@openssh.com hmac-sha2-512-etm@openssh.com" ;;
+		mac) list="${LIST_mac-hmac-sha2-256-etm@openssh.com hmac-sha2-512-etm@openssh.com}" ;;
 		*) break ;;
 		esac
 		printf '%s\n' $list
@@ -56,12 +57,20 @@ exec /usr/bin/ssh "$@"
 
 /// What a test is run against.
 struct Servers {
+    name: &'static str,
     sshd: PathBuf,
     sftp: PathBuf,
 }
 
-/// Runs every test that applies, or those that are named.
-pub(super) fn run(root: &Path, names: &[String]) -> Result<()> {
+/// Has the run look at sshd alone, with every test of the suite.
+const CALIBRATE: &str = "--calibrate";
+
+/// Runs every test that applies, or those that are named: with sshd and then with ours.
+pub(super) fn run(root: &Path, args: &[String]) -> Result<()> {
+    let (options, names): (Vec<_>, Vec<_>) = args.iter().partition(|arg| arg.starts_with('-'));
+    let unknown = options.iter().find(|option| **option != CALIBRATE);
+    ensure!(unknown.is_none(), "the only option is {CALIBRATE}");
+    let calibrate = !options.is_empty();
     every_test_is_known()?;
     sh::cargo(root, ["build", "-p", "alknet"]).run()?;
     sh::cargo(root, ["build", "-p", "alknet-ssh", "--example", "regress_sshd"]).run()?;
@@ -77,12 +86,13 @@ pub(super) fn run(root: &Path, names: &[String]) -> Result<()> {
         &sftp,
         &format!("#!/bin/sh\nexec {} sftp-server \"$@\"\n", built.join("alknet").display()),
     )?;
-    let ours = Servers { sshd: built.join("examples/regress_sshd"), sftp };
+    let ours = Servers { name: "ours", sshd: built.join("examples/regress_sshd"), sftp };
     let theirs = Servers {
+        name: "sshd",
         sshd: tools::find("sshd").context("no sshd")?,
         sftp: "/usr/lib/openssh/sftp-server".into(),
     };
-    let next = AtomicUsize::new(0);
+    let (next, fixed_ports) = (AtomicUsize::new(0), Mutex::new(()));
     let failed = Mutex::new(Vec::new());
     thread::scope(|scope| {
         let lane = |number: usize| {
@@ -90,8 +100,9 @@ pub(super) fn run(root: &Path, names: &[String]) -> Result<()> {
             Cmd::new(&dir, "cp").args(["-a", SUITE]).arg(&suite).run()?;
             while let Some((name, verdict)) = TESTS.get(next.fetch_add(1, Ordering::Relaxed)) {
                 if names.is_empty() || names.iter().any(|it| it == name) {
-                    let lane = Lane { dir: &dir, suite: &suite, ours: &ours, theirs: &theirs };
-                    let failure = lane.judge(name, verdict);
+                    let (ours, theirs, fixed_ports) = (&ours, &theirs, &fixed_ports);
+                    let lane = Lane { dir: &dir, suite: &suite, ours, theirs, fixed_ports };
+                    let failure = lane.judge(name, verdict, calibrate);
                     failed.lock().unwrap_or_else(PoisonError::into_inner).extend(failure);
                 }
             }
@@ -125,34 +136,54 @@ struct Lane<'a> {
     suite: &'a Path,
     ours: &'a Servers,
     theirs: &'a Servers,
+    /// Who has the ports that several tests have written down.
+    fixed_ports: &'a Mutex<()>,
 }
 
 impl Lane<'_> {
-    /// How a test fails that must not.
-    fn judge(&self, name: &str, verdict: &Verdict) -> Option<String> {
-        if let Verdict::Fails(why) | Verdict::NotApplicable(why) = verdict {
+    /// What is not as the table has it.
+    fn judge(&self, name: &str, verdict: &Verdict, calibrate: bool) -> Option<String> {
+        if let Verdict::Partly(why) | Verdict::NotApplicable(why) = verdict
+            && !calibrate
+        {
             eprintln!("  {name}: left out: {why}");
             return None;
         }
         let number = TESTS.iter().position(|(known, _)| *known == name).unwrap_or_default();
         let port = PORT + u16::try_from(number).unwrap_or_default() * PORTS_OF_A_TEST;
-        let error = match test(self, name, port, self.ours) {
+        let known = NOT_WITH_SSHD.iter().find(|(known, _)| *known == name);
+        match (self.test(name, port, self.theirs), known) {
+            (Ok(()), None) => eprintln!("  {name}: passed with sshd"),
+            (Ok(()), Some(_)) => return Some(format!("{name} passes with sshd after all")),
+            (Err(error), Some((_, why))) => eprintln!("  {name}: {why} ({error:#})"),
+            (Err(error), None) => {
+                return Some(format!("{name} says nothing here: with sshd, {error:#}"));
+            }
+        }
+        if calibrate {
+            return None;
+        }
+        match self.test(name, port + PORTS_OF_A_TEST / 2, self.ours) {
             Ok(()) => {
                 eprintln!("  {name}: passed");
-                return None;
+                None
             }
-            Err(error) => error,
-        };
-        let sshd = test(self, name, port + PORTS_OF_A_TEST / 2, self.theirs);
-        let so = if sshd.is_ok() { "and passes with sshd" } else { "as it does with sshd here" };
-        Some(format!("{name} fails, {so}: {error:#}"))
+            Err(error) => Some(format!("{name} fails, and passes with sshd: {error:#}")),
+        }
+    }
+
+    fn test(&self, name: &str, port: u16, servers: &Servers) -> Result<()> {
+        let _alone = FIXED_PORTS
+            .contains(&name)
+            .then(|| self.fixed_ports.lock().unwrap_or_else(PoisonError::into_inner));
+        test(self, name, port, servers)
     }
 }
 
 /// Runs one test to its end.
 fn test(lane: &Lane<'_>, name: &str, port: u16, servers: &Servers) -> Result<()> {
     let (dir, suite) = (lane.dir, lane.suite);
-    let log = dir.join(format!("{name}.log"));
+    let log = dir.join(format!("{name}.{}.log", servers.name));
     let output = File::create(&log)?;
     let mut command = Command::new("sh");
     command
@@ -169,6 +200,7 @@ fn test(lane: &Lane<'_>, name: &str, port: u16, servers: &Servers) -> Result<()>
         .env("TEST_SSH_PORT", port.to_string())
         .env("TEST_SSH_UNSAFE_PERMISSIONS", "1")
         .env("SUDO", "")
+        .envs(LISTS.iter().filter(|(test, ..)| *test == name).map(|(_, list, of)| (list, of)))
         .env_remove("SSH_AUTH_SOCK")
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)

@@ -10,10 +10,12 @@ use std::{
 
 use crate::support::{Alive, Both, Counter, alice, auth, connect, connections, with_operations};
 use alknet_call::{
-    Access, CallError, CallLimits, CallOptions, Context, ErrorCode, Items, Kind, Nothing,
-    Operation, OperationRegistry, Peer,
+    Access, CallAdapter, CallError, CallLimits, CallOptions, Context, ErrorCode, Items, Kind,
+    Nothing, Operation, OperationRegistry, Peer, Peers,
 };
-use alknet_core::{Action, Audit, Scopes, TransportKind};
+use alknet_core::{
+    Access as Reach, Action, Audit, Dispatcher, HandlerRegistry, Limits, Scopes, TransportKind,
+};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -335,6 +337,75 @@ async fn what_a_caller_may_not_use_does_not_exist() {
     assert!(list.contains("team/plans") && list.contains("open/all"));
     assert!(!list.contains("other/plans") && !list.contains("team/also"));
     assert_eq!(log.subjects("refused"), ["other/plans", "team/also", "other/plans"]);
+}
+
+/// The operations of a service are for whoever has a grant there, and nothing else is.
+#[tokio::test]
+async fn a_grant_within_a_service_is_enough_for_its_operations() {
+    let open =
+        |name: &str| Operation::query(name, async |_: Context, Nothing {}| Ok("reached")).unwrap();
+    let served = || {
+        let service = Access::Service("files");
+        [
+            open("files/list").access(service.clone()),
+            open("files/read").access(service),
+            open("node/status"),
+        ]
+    };
+    for (scopes, reached) in [
+        (&["files:read:notes"][..], ["files/list", "files/read"].as_slice()),
+        (&["files"], &["files/list", "files/read"]),
+        (&["call:files/list"], &["files/list"]),
+        (&["call"], &["files/list", "files/read", "node/status"]),
+        (&["file:read"], &[]),
+        (&["other"], &[]),
+    ] {
+        let Both { near, .. } =
+            with_operations(TransportKind::Memory, auth(Some(alice(scopes))), served(), []);
+        for name in ["files/list", "files/read", "node/status"] {
+            let outcome = near.call::<_, String>(name, &Nothing {}).await;
+            match reached.contains(&name) {
+                true => assert_eq!(outcome.as_deref(), Ok("reached"), "{name} by {scopes:?}"),
+                false => assert_eq!(outcome, Err(CallError::not_found()), "{name} by {scopes:?}"),
+            }
+        }
+        let registry = OperationRegistry::new(Audit::to_log(), served()).unwrap();
+        assert_eq!(registry.admits(&scopes.iter().copied().collect()), !reached.is_empty());
+    }
+}
+
+/// Whoever is let in for the operations of a service alone finds these, and leaves no names of
+/// their own with the node.
+#[tokio::test]
+async fn a_grant_of_another_service_serves_nothing() {
+    let register = json!({ "operations": [{ "name": "page/answer", "type": Kind::Query }] });
+    for (scopes, may_serve) in
+        [(&["files:read:notes"][..], false), (&["call:other/x"], true), (&["*"], true)]
+    {
+        let list = Operation::query("files/list", async |_: Context, Nothing {}| Ok("reached"));
+        let list = list.unwrap().access(Access::Service("files"));
+        let operations = OperationRegistry::new(Audit::to_log(), [list]).unwrap();
+        let peers = Peers::new();
+        let adapter = CallAdapter::new(operations, CallLimits::default(), peers.clone());
+        let mut handlers = HandlerRegistry::new();
+        handlers.register(adapter, Reach::ScopeOr(&["files"])).unwrap();
+        let node = Dispatcher::new(handlers, Limits::default(), Audit::to_log());
+        let admission = node.admit(auth(Some(alice(scopes)))).unwrap();
+        let session = admission.auth().session.id().unwrap();
+        let (near, far) = connections(TransportKind::Memory);
+        drop(admission.start(far));
+        let own = OperationRegistry::new(Audit::to_log(), []).unwrap();
+        let (limits, draining) = (CallLimits::default(), CancellationToken::new());
+        let (peer, driver) = Peer::new(near, own, auth(None), limits, draining);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(driver.run());
+        let listed = peer.call::<_, Value>("services/list", &Nothing {}).await.unwrap();
+        assert_eq!(listed.to_string().contains("services/register"), may_serve, "{scopes:?}");
+        let outcome = peer.call::<_, Value>("services/register", &register).await;
+        assert_eq!(outcome.err(), (!may_serve).then(CallError::not_found), "{scopes:?}");
+        let served = peers.of(session).map(|peer| peer.operations().len());
+        assert_eq!(served, may_serve.then_some(1), "{scopes:?}");
+    }
 }
 
 #[tokio::test]

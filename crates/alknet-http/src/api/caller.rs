@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use alknet_call::CallError;
+use alknet_call::{CallError, OperationRegistry};
 use alknet_core::{AuthContext, AuthMethod, Identity, Login};
 use http::{HeaderName, request::Parts};
 use tokio_util::sync::CancellationToken;
@@ -13,8 +13,6 @@ use crate::{
     origin::{is_same_origin, single},
 };
 
-/// What a handler of calls is called in a scope.
-const SERVICE: &str = "call";
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Somebody who may call at least something.
@@ -26,13 +24,19 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Whoever has an identity and a scope of `call`.
-    pub(super) fn of(auth: AuthContext, shutdown: Shutdown, parts: &Parts) -> Option<Self> {
+    /// Whoever has an identity and a scope of `call`, or of a service with operations of its
+    /// own.
+    pub(super) fn of(
+        registry: &OperationRegistry,
+        auth: AuthContext,
+        shutdown: Shutdown,
+        parts: &Parts,
+    ) -> Option<Self> {
         let identity = auth.identity.clone()?;
         // Whoever gets a person to follow a link may make their browser show a page, but
         // not run anything: a GET comes with the cookie also then.
         let may_call = auth.method != AuthMethod::Cookie || is_own_page(parts);
-        identity.scopes.admit(SERVICE).then_some(Self { auth, identity, may_call, shutdown })
+        registry.admits(&identity.scopes).then_some(Self { auth, identity, may_call, shutdown })
     }
 
     /// Whether the request may be for an operation.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use alknet_call::{Access, Context, Nothing, Operation};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
@@ -35,6 +36,22 @@ async fn what_a_caller_may_not_use_answers_as_what_does_not_exist() {
         }
     }
     assert!(node.get("/alknet/api/admin/secret").await.status() == 200);
+}
+
+/// The operations of a service are for whoever has a grant there, without one to call.
+#[tokio::test]
+async fn a_grant_within_a_service_opens_its_operations_alone() {
+    let node = Node::new();
+    let list = Operation::query("files/list", async |_: Context, Nothing {}| Ok("listed"));
+    let list = list.unwrap().access(Access::Service("echo"));
+    node.registry.mount("files", [list]).unwrap();
+    let ask = async |path: &str| node.ask(STRANGE, Request::get(path), "").await;
+    assert_eq!(ask("/alknet/api/files/list").await.status(), 200);
+    let nothing = ask("/alknet/api/math/non").await.bytes();
+    assert_eq!(ask("/alknet/api/math/sum").await.bytes(), nothing);
+    let described = ask("/alknet/api/openapi.json").await.bytes();
+    assert!(described.contains("files/list") && !described.contains("math/sum"));
+    assert_eq!(node.ask(POOR, Request::get("/alknet/api/files/list"), "").await.status(), 404);
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! One router behind every version, and who is let through to it.
 
 use alknet_http::h3;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Empty};
@@ -129,6 +130,35 @@ async fn a_credential_that_does_not_hold_is_none() {
     let twice = format!("Authorization: Bearer {TOKEN}");
     let answer = node.raw(&closing("GET /private", &[&twice, &twice])).await;
     assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_token_is_a_password_where_that_is_wanted() {
+    let node = Node::with(|builder| builder.basic("/priv"));
+    let basic = |text: &str| format!("Authorization: Basic {}", STANDARD.encode(text));
+    let token = basic(&format!("any name:{TOKEN}"));
+    let cross_site = [token.as_str(), "Sec-Fetch-Site: cross-site"];
+    let same_site = [token.as_str(), "Sec-Fetch-Site: same-origin"];
+    for (fields, let_in, refusals) in [
+        (&[token.as_str()][..], true, &[][..]),
+        (&same_site, true, &[]),
+        (&cross_site, false, &[]),
+        (&[&basic(&format!(":{TOKEN}"))], true, &[]),
+        (&[&basic(&format!("{TOKEN}:x"))], false, &[]),
+        (&[&basic("any:alk_wrong")], false, &["unknown bearer token"]),
+        (&[&basic("any:password")], false, &[]),
+        (&[&basic(TOKEN)], false, &[]),
+        (&["Authorization: Basic %%%"], false, &[]),
+    ] {
+        let answer = node.raw(&closing("GET /private", fields)).await;
+        assert_eq!(answer.contains("alice by bearer"), let_in, "{fields:?}\n{answer}");
+        assert_eq!(node.log.refusals(), refusals, "{fields:?}");
+    }
+    let answer = node.raw(&closing("GET /public", &[&token])).await;
+    assert_eq!(body(&answer), "nobody by none", "the path is another");
+    let (wrong, ticket) = (basic("any:alk_wrong"), "POST /alknet/ticket");
+    assert!(node.raw(&closing(ticket, &[&wrong])).await.starts_with("HTTP/1.1 404"));
+    assert!(node.log.refusals().is_empty());
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use alknet_sftp::{Export, ExportError};
+use alknet_sftp::{Export, ExportError, Grant, Session, Shared, View};
 
 use crate::client::{
     APPEND, CREATE, Client, DENIED, EXCLUDE, NO_SUCH_FILE, OK, READ, TRUNCATE, UNSUPPORTED, WRITE,
@@ -48,6 +48,34 @@ impl Rig {
         assert_eq!(fs::metadata(self.at("outside/secret")).unwrap().nlink(), 1);
         assert_eq!(fs::metadata(self.at("outside/secret")).unwrap().mode() & 0o7777, 0o644);
     }
+}
+
+/// One folder as all that there is.
+#[tokio::test]
+async fn an_export_as_the_root_is_left_by_nobody() {
+    let rig = Rig::new();
+    fs::write(rig.at("inside/f"), "mine").unwrap();
+    symlink("../outside/secret", rig.at("inside/out")).unwrap();
+    symlink("/f", rig.at("inside/absolute")).unwrap();
+    let grant = Grant::new(&rig.export, true, true).unwrap();
+    let session = Session::new(View::root(grant), Shared::default());
+    let mut client = Client::of(session).await;
+    assert_eq!(client.list("/").await, [&b"absolute"[..], b"f", b"out"]);
+    for path in ["f", "/f", "../../f", "/./x/../f"] {
+        assert_eq!(client.content(path).await.unwrap(), b"mine", "{path}");
+    }
+    let outside = rig.at("outside/secret").to_str().unwrap().to_owned();
+    for path in ["out", "absolute", "../outside/secret", &outside, "/etc/passwd", "/e/f"] {
+        assert!(client.content(path).await.is_err(), "{path}");
+    }
+    assert_eq!(client.ask(16, fields().text("..")).await.path(), "/");
+    assert_eq!(client.ask(14, fields().text("/new").u32(0)).await.status(), OK);
+    for path in ["/", ".", ".."] {
+        assert_eq!(client.ask(15, fields().text(path)).await.status(), DENIED, "{path}");
+    }
+    assert_eq!(client.ask(15, fields().text("/new")).await.status(), OK);
+    assert_eq!(client.extended("home-directory", fields().text("")).await.path(), "/");
+    rig.outside_is_as_it_was();
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::client::{
-    Answer, CREATE, Client, EOF, FAILURE, NO_SUCH_FILE, OK, READ, WRITE, fields, packet,
+    Answer, BAD_MESSAGE, CREATE, Client, EOF, FAILURE, NO_SUCH_FILE, OK, READ, WRITE, fields,
+    packet,
 };
 
 /// Sends all of them in one piece; the answers by number, whatever order they came in.
@@ -123,4 +124,65 @@ async fn all_answers_come_before_the_end() {
     }
     client.ended().await.unwrap();
     assert_eq!(std::fs::read(dir.path().join("f")).unwrap(), vec![b'x'; 200]);
+}
+
+/// The same whether the kernel has it in its caches or a thread has to wait for it.
+#[tokio::test]
+async fn files_of_any_size_are_read_to_their_end() {
+    let dir = tempfile::tempdir().unwrap();
+    for size in [0, 1, 65_535, 65_536, 65_537, 300_000] {
+        let content: Vec<u8> = (0..size).map(|at: u32| (at % 251) as u8).collect();
+        std::fs::write(dir.path().join("f"), &content).unwrap();
+        let mut client = Client::account(dir.path()).await;
+        let handle = client.opened("f", READ).await;
+        let read = |offset, length| (5, fields().text(&handle).u64(offset).u32(length));
+        for piece in [1000, 65_536, 200_000] {
+            let mut requests: Vec<_> =
+                (0..size.div_ceil(piece)).map(|at| read(u64::from(at * piece), piece)).collect();
+            requests.push(read(size.into(), piece));
+            requests.push(read(u64::MAX, piece));
+            let mut answers = all(&mut client, requests).await;
+            let past = answers.split_off(answers.len() - 2);
+            assert_eq!((past[0].status(), past[1].status()), (EOF, BAD_MESSAGE));
+            let found: Vec<u8> = answers.iter().flat_map(|it| it.body[4..].to_vec()).collect();
+            assert!(found == content, "{size} in pieces of {piece}");
+        }
+        assert_eq!(client.close(&handle).await.status(), OK);
+        assert_eq!(client.read(&handle, 0, 1).await.status(), FAILURE);
+        client.end().await.unwrap();
+    }
+}
+
+/// Files that the system makes up are as large as they turn out to be.
+#[tokio::test]
+async fn files_without_a_size_are_read() {
+    let mut client = Client::account("/proc/self".as_ref()).await;
+    let status = client.content("status").await.unwrap();
+    assert!(String::from_utf8(status).unwrap().contains("Threads:"));
+    let system = client.content("/proc/sys/kernel/ostype").await.unwrap();
+    assert_eq!(system, b"Linux\n");
+}
+
+/// What is done at once lets go of what waits for it.
+#[tokio::test]
+async fn what_changes_names_goes_on_after_what_looked() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut client = Client::account(dir.path()).await;
+    for round in 0..200 {
+        std::fs::write(dir.path().join("f"), "x").unwrap();
+        let requests = vec![
+            (3, fields().text("f").u32(READ).u32(0)),
+            (13, fields().text("f")),
+            (3, fields().text("f").u32(READ).u32(0)),
+            (14, fields().text("d").u32(0)),
+            (15, fields().text("d")),
+        ];
+        let answers = all(&mut client, requests).await;
+        let handle = Client::handle(&answers[0]);
+        assert_eq!(answers[1].status(), OK);
+        assert_eq!(answers[2].status(), NO_SUCH_FILE, "{round}");
+        assert_eq!((answers[3].status(), answers[4].status()), (OK, OK));
+        assert_eq!(client.read(&handle, 0, 9).await.body[4..], *b"x");
+        assert_eq!(client.close(&handle).await.status(), OK);
+    }
 }

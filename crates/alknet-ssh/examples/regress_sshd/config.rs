@@ -1,6 +1,6 @@
 //! What is understood of sshd_config(5).
 
-use std::{fs, path::Path, path::PathBuf, time::Duration};
+use std::{fs, io, path::Path, path::PathBuf, time::Duration};
 
 use alknet_host::network::{Rule, Settings};
 use alknet_ssh::KeyExchange;
@@ -23,6 +23,19 @@ const IGNORED: &[&str] = &[
 ];
 /// What ssh-audit has no warning for.
 const POST_QUANTUM: &str = "mlkem768x25519-sha256";
+/// What the server offers in any case. Which of it is used the tests tell their client as well.
+const OFFERED: &[(&str, &[&str])] = &[
+    ("kexalgorithms", &[POST_QUANTUM, "curve25519-sha256", "curve25519-sha256@libssh.org"]),
+    (
+        "ciphers",
+        &["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"],
+    ),
+    // None is used: the ciphers authenticate by themselves.
+    ("macs", &["hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"]),
+    ("hostkeyalgorithms", &["ssh-ed25519"]),
+];
+/// sshd's own SFTP server.
+const INTERNAL_SFTP: &str = "internal-sftp";
 /// Everything that a client could ask for: special addresses are named, as they have to be.
 const ANYWHERE: &[&str] = &["localhost:*", "127.0.0.0/8:*", "[::1/128]:*", "*:*"];
 
@@ -39,6 +52,15 @@ pub(crate) struct Config {
     pub(crate) trusted_authorities: Option<PathBuf>,
     pub(crate) key_exchange: KeyExchange,
     pub(crate) accept_env: Vec<String>,
+    pub(crate) set_env: Vec<(String, String)>,
+    pub(crate) banner: Option<String>,
+    /// After how many bytes and seconds keys are exchanged anew; 0 is the server's own choice.
+    pub(crate) rekey: (u64, u64),
+    /// Which types of keys count, if not all do.
+    pub(crate) key_types: Option<Vec<String>>,
+    /// Whoever logs in gets SFTP and nothing else, with these arguments of the server.
+    pub(crate) sftp_alone: Option<Vec<String>>,
+    chroot: Option<String>,
     host_keys: Vec<PathBuf>,
     tcp_forwarding: Option<String>,
     permit_open: Vec<String>,
@@ -56,16 +78,25 @@ impl Config {
         let mut seen = Vec::new();
         for line in first.iter().map(String::as_str).chain(text.lines()) {
             let line = line.trim();
-            let Some((name, value)) = line.split_once(|c: char| c.is_whitespace()) else {
+            if line.is_empty() || line.starts_with('#') {
                 continue;
-            };
-            let (name, value) = (name.to_ascii_lowercase(), value.trim());
+            }
+            let (name, value) =
+                line.split_once(|c: char| c.is_whitespace() || c == '=').ok_or(line)?;
+            let value = value.trim_start_matches(|c: char| c.is_whitespace() || c == '=').trim();
+            let name = name.to_ascii_lowercase();
             let several = ["hostkey", "subsystem", "acceptenv"].contains(&name.as_str());
-            if name.starts_with('#') || (seen.contains(&name) && !several) {
+            if seen.contains(&name) && !several {
                 continue;
             }
             config.set(&name, value).map_err(|why| format!("{name} {value}: {why}"))?;
             seen.push(name);
+        }
+        match (config.chroot.take(), &mut config.sftp_alone) {
+            (None, _) => {}
+            // The folder is all that there is, and a session begins there.
+            (Some(folder), Some(arguments)) => *arguments = vec!["--root".into(), folder],
+            (Some(_), None) => return Err("ChrootDirectory is known for internal-sftp".into()),
         }
         Ok(config)
     }
@@ -91,13 +122,51 @@ impl Config {
             "permitopen" => self.permit_open = words(),
             "permitlisten" => self.permit_listen = words(),
             "acceptenv" => self.accept_env.push(value.into()),
+            "setenv" => {
+                for word in value.split_whitespace() {
+                    let (name, value) = word.split_once('=').ok_or("no value")?;
+                    if !self.set_env.iter().any(|(known, _)| known == name) {
+                        self.set_env.push((name.into(), value.trim_matches('\'').into()));
+                    }
+                }
+            }
+            "banner" => {
+                self.banner = match fs::read_to_string(value) {
+                    // As sshd has it, there is none then.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                    text => Some(text?),
+                };
+            }
+            "rekeylimit" => {
+                let (bytes, time) = value.split_once(' ').unwrap_or((value, "0"));
+                let bytes = if bytes == "default" { "0" } else { bytes };
+                self.rekey = (scaled(bytes, SIZES)?, scaled(time, TIMES)?);
+            }
+            "pubkeyacceptedalgorithms" => {
+                self.key_types = Some(value.split(',').map(str::to_owned).collect());
+            }
+            "forcecommand" => {
+                let mut words = value.split_whitespace().map(str::to_owned);
+                if words.next().as_deref() != Some(INTERNAL_SFTP) {
+                    return Err(format!("only {INTERNAL_SFTP} is known").into());
+                }
+                self.sftp_alone = Some(words.collect());
+            }
+            "chrootdirectory" => self.chroot = Some(value.into()),
             "kexalgorithms" if value == POST_QUANTUM => {
                 self.key_exchange = KeyExchange::PostQuantum;
             }
+            _ if is_offered(name, value) => {}
             _ if IGNORED.contains(&name) => {}
             _ => return Err("not known".into()),
         }
         Ok(())
+    }
+
+    /// What serves a subsystem: a command line.
+    pub(crate) fn subsystem(&self, line: &str) -> String {
+        let arguments = self.sftp_alone.iter().flatten();
+        arguments.fold(line.to_owned(), |line, argument| format!("{line} {argument}"))
     }
 
     /// The seed of the one host key that is Ed25519.
@@ -130,4 +199,22 @@ impl Config {
         let rule = Rule { connect: connect?, listen: listen?, ..Rule::default() };
         Ok(Settings { rules: vec![rule], ..Settings::default() })
     }
+}
+
+const SIZES: &[(char, u64)] = &[('k', 1 << 10), ('m', 1 << 20), ('g', 1 << 30)];
+const TIMES: &[(char, u64)] =
+    &[('s', 1), ('m', 60), ('h', 60 * 60), ('d', 24 * 60 * 60), ('w', 7 * 24 * 60 * 60)];
+
+/// A number with a unit.
+fn scaled(text: &str, units: &[(char, u64)]) -> Result<u64> {
+    let lower = text.to_ascii_lowercase();
+    let unit = units.iter().find(|(unit, _)| lower.ends_with(*unit));
+    let number: u64 = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic()).parse()?;
+    Ok(number * unit.map_or(1, |(_, factor)| *factor))
+}
+
+/// Whether a setting only leaves out some of what is offered.
+fn is_offered(name: &str, value: &str) -> bool {
+    let known = OFFERED.iter().find(|(known, _)| *known == name);
+    known.is_some_and(|(_, offered)| value.split(',').all(|it| offered.contains(&it)))
 }

@@ -20,10 +20,11 @@ pub(crate) fn identities(config: &Config, user: &str) -> Result<Identities> {
     for line in text.lines() {
         // A line that is not understood, and whose key is of no supported type, admits
         // nobody.
-        let Some((options, key)) = split(line) else { continue };
+        let Some((options, key)) = split(line, config) else { continue };
         let Some(grant) = Grant::parse(&options, user) else { continue };
         let credential = Credential::Key(key.fingerprint());
-        let identity = Identity::new(user, user, grant.scopes(), credential);
+        let scopes = if config.sftp_alone.is_some() { sftp() } else { grant.scopes() };
+        let identity = Identity::new(user, user, scopes, credential);
         match grant.principals {
             None => identities.add_key(key.fingerprint(), identity),
             Some(principals) => {
@@ -36,12 +37,18 @@ pub(crate) fn identities(config: &Config, user: &str) -> Result<Identities> {
     if let Some(path) = &config.trusted_authorities {
         for line in fs::read_to_string(path)?.lines() {
             let key = UserKey::parse(line)?;
-            let scopes = Scopes::from_iter(EVERYTHING);
+            let everything = Scopes::from_iter(EVERYTHING);
+            let scopes = if config.sftp_alone.is_some() { sftp() } else { everything };
             let credential = Credential::Key(key.fingerprint());
             trust(&identities, &key, user, &Identity::new(user, user, scopes, credential));
         }
     }
     Ok(identities)
+}
+
+/// Whoever may have SFTP alone has a grant of that and of nothing else.
+fn sftp() -> Scopes {
+    Scopes::from_iter(["subsystem"])
 }
 
 fn trust(identities: &Identities, authority: &UserKey, principal: &str, identity: &Identity) {
@@ -51,10 +58,18 @@ fn trust(identities: &Identities, authority: &UserKey, principal: &str, identity
     identities.add_authority(authority, &principal, Identity { credential, ..identity.clone() });
 }
 
+/// The key of a text, if its type counts.
+fn key(text: &str, config: &Config) -> Option<UserKey> {
+    let key = UserKey::parse(text).ok()?;
+    let kind = text.split_whitespace().next()?;
+    let counts = |types: &Vec<String>| types.iter().any(|it| it == kind);
+    config.key_types.as_ref().is_none_or(counts).then_some(key)
+}
+
 /// The options of a line, and its key.
-fn split(line: &str) -> Option<(Vec<String>, UserKey)> {
-    if let Ok(key) = UserKey::parse(line) {
-        return Some((Vec::new(), key));
+fn split(line: &str, config: &Config) -> Option<(Vec<String>, UserKey)> {
+    if UserKey::parse(line).is_ok() {
+        return Some((Vec::new(), key(line, config)?));
     }
     let (mut options, mut option, mut quoted) = (Vec::new(), String::new(), false);
     for (at, c) in line.char_indices() {
@@ -63,7 +78,7 @@ fn split(line: &str) -> Option<(Vec<String>, UserKey)> {
             ',' if !quoted => options.push(std::mem::take(&mut option)),
             c if c.is_whitespace() && !quoted => {
                 options.push(option);
-                return Some((options, UserKey::parse(line.get(at..)?.trim()).ok()?));
+                return Some((options, key(line.get(at..)?.trim(), config)?));
             }
             c => option.push(c),
         }

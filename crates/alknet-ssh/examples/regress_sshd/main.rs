@@ -23,6 +23,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use alknet_core::{
@@ -53,6 +54,8 @@ struct Options {
     inetd: bool,
     /// Look at the configuration and no more.
     test: bool,
+    /// Print what was understood of it.
+    print: bool,
     /// Serve the port in this process.
     foreground: bool,
     settings: Vec<String>,
@@ -82,6 +85,7 @@ impl Options {
                 match flag {
                     'i' => options.inetd = true,
                     't' => options.test = true,
+                    'T' => (options.test, options.print) = (true, true),
                     'D' => options.foreground = true,
                     'f' => options.config = value()?.into(),
                     'E' => options.log = Some(value()?.into()),
@@ -122,6 +126,10 @@ impl AuditSink for Logins {
 /// Whether all went as the client wished.
 fn run(options: &Options) -> Result<bool> {
     let config = Config::read(&options.config, &options.settings)?;
+    if options.print {
+        let (bytes, seconds) = config.rekey;
+        writeln!(std::io::stdout(), "rekeylimit {bytes} {seconds}")?;
+    }
     if options.test {
         return Ok(true);
     }
@@ -158,7 +166,14 @@ fn dispatcher(config: &Config) -> Result<Dispatcher> {
     let node = NodeIdentity::from_seed(&[1; 32])?;
     let mut limits = SshLimits::default();
     limits.login_timeout = config.login_timeout;
+    if let (bytes @ 1.., _) = config.rekey {
+        limits.rekey_bytes = usize::try_from(bytes)?;
+    }
+    if let (_, seconds @ 1..) = config.rekey {
+        limits.rekey_time = Duration::from_secs(seconds);
+    }
     let services = config.subsystems.iter();
+    let services = services.map(|(name, line)| Subsystem::of(name, &config.subsystem(line)));
     let ssh = SshAdapter::new(SshConfig {
         host_key: HostKey::from_seed(&config.host_key()?, &node)?,
         identities: Arc::new(keys::identities(config, &account.name)?),
@@ -167,8 +182,10 @@ fn dispatcher(config: &Config) -> Result<Dispatcher> {
         limits,
         key_exchange: config.key_exchange,
         accept_env: config.accept_env.clone(),
+        set_env: config.set_env.clone(),
+        banner: config.banner.clone(),
         revoked_keys: RevokedKeys::new(config.revoked_keys.clone()),
-        services: services.map(|(name, line)| Subsystem::of(name, line)).collect(),
+        services: services.collect(),
         network: Policy::new(config.network()?),
         recorder: None,
     });

@@ -2,8 +2,8 @@
 
 use std::{convert::Infallible, process::Stdio, sync::Arc};
 
-use alknet_core::{BoxFuture, Identity};
-use alknet_ssh::{ChannelService, Request, ServiceChannel};
+use alknet_core::BoxFuture;
+use alknet_ssh::{Asker, ChannelService, Request, ServiceChannel};
 use tokio::io::{AsyncWriteExt as _, copy};
 
 /// A command line that serves a subsystem.
@@ -24,13 +24,14 @@ impl ChannelService for Subsystem {
         "subsystem"
     }
 
-    fn takes(&self, request: Request<'_>, caller: &Identity) -> bool {
-        request == Request::Subsystem(&self.name) && caller.scopes.allow("subsystem")
+    fn takes(&self, request: Request<'_>, asker: Asker<'_>) -> bool {
+        request == Request::Subsystem(&self.name) && asker.identity.scopes.allow("subsystem")
     }
 
     fn serve(&self, channel: ServiceChannel) -> BoxFuture<'static, u32> {
-        let mut command = channel.account.shell_command(&self.line);
+        let command = channel.account.as_ref().map(|account| account.shell_command(&self.line));
         Box::pin(async move {
+            let Some(mut command) = command else { return 1 };
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
             let Ok(mut child) = command.spawn() else { return 1 };
             let (Some(mut input), Some(mut output)) = (child.stdin.take(), child.stdout.take())

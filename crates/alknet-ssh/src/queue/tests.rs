@@ -7,7 +7,7 @@ use russh::{
     server,
 };
 use tokio::{
-    io::{AsyncReadExt, DuplexStream, ReadHalf, WriteHalf, duplex, split},
+    io::{AsyncReadExt, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf, duplex, split},
     task::JoinSet,
     time::timeout,
 };
@@ -18,7 +18,8 @@ use crate::{KeyExchange, algorithms};
 /// Long enough for a busy machine, short enough that a hang is a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-type Pipe = (QueuedWriter<ReadHalf<DuplexStream>>, Drain<WriteHalf<DuplexStream>>, Backlog);
+type Writer = QueuedWriter<ReadHalf<DuplexStream>, WriteHalf<DuplexStream>>;
+type Pipe = (Writer, Drain<WriteHalf<DuplexStream>>, Backlog);
 
 fn over_pipe(len: usize, limit: usize) -> (Pipe, DuplexStream) {
     let (near, far) = duplex(len);
@@ -39,6 +40,57 @@ async fn writes_do_not_wait_and_all_arrive() {
         tokio::join!(drain.run(), stream.shutdown(), far.read_to_end(&mut received));
     assert!(drained.is_ok() && closed.is_ok() && read.is_ok());
     assert!(received == sent);
+}
+
+/// Nobody else has a turn in between.
+#[tokio::test]
+async fn what_is_little_is_on_its_way_at_once() {
+    let ((mut stream, drain, _backlog), mut far) = over_pipe(64, HIGH);
+    stream.write_all(b"little").await.unwrap();
+    let mut received = [0; 6];
+    far.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"little");
+    // More than the pipe takes, and then behind that.
+    let sent: Vec<u8> = (0..=255).collect();
+    stream.write_all(&sent).await.unwrap();
+    stream.write_all(b"end").await.unwrap();
+    let mut received = Vec::new();
+    let (drained, closed, read) =
+        tokio::join!(drain.run(), stream.shutdown(), far.read_to_end(&mut received));
+    assert!(drained.is_ok() && closed.is_ok() && read.is_ok());
+    assert_eq!(received, [&sent[..], b"end"].concat());
+}
+
+/// Writes of all sizes, from one task, while another drains: none overtakes and none is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn little_and_much_keep_their_order() {
+    let ((mut stream, drain, backlog), mut far) = over_pipe(1000, 4 * HIGH);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { drop(drain.run().await) });
+    tasks.spawn(async move {
+        let mut next = 0_u32;
+        for round in 0..20_000_usize {
+            backlog.ready().await;
+            let words = if round % 7 == 0 { 3000 } else { round % 40 + 1 };
+            let piece: Vec<u8> = (0..words)
+                .flat_map(|_| {
+                    next += 1;
+                    next.to_le_bytes()
+                })
+                .collect();
+            stream.write_all(&piece).await.unwrap();
+            if round % 3 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        stream.shutdown().await.unwrap();
+    });
+    let mut received = Vec::new();
+    timeout(PATIENCE, far.read_to_end(&mut received)).await.unwrap().unwrap();
+    let words = received.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word));
+    assert!(words.clone().eq(1..=u32::try_from(words.len()).unwrap()));
+    assert!(words.len() > 8_000_000);
+    timeout(PATIENCE, tasks.join_all()).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,17 +1,22 @@
 //! Forwarded connections: where they go, who may have them, and how they end.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{
+    net::Ipv4Addr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use russh::{ChannelMsg, ChannelOpenFailure, client::Handle};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream, UnixListener},
+    task::JoinSet,
     time::sleep,
 };
 
 use crate::{
     certificates::Team,
-    node::{Node, Trust, run, soon},
+    node::{Node, PATIENCE, Trust, run, soon},
     openssh::{finish, text},
 };
 
@@ -68,6 +73,42 @@ async fn each_direction_of_a_connection_ends_on_its_own() {
     let mut answered = String::new();
     soon("the socket's end", stream.read_to_string(&mut answered)).await.unwrap();
     assert_eq!(answered, "answer");
+}
+
+#[tokio::test]
+async fn whoever_asks_and_asks_does_not_fill_the_audit_log() {
+    /// As many at once as one transport has room for.
+    const AT_ONCE: usize = 100;
+    const ASKED: usize = 5 * AT_ONCE;
+    let node = Node::new();
+    let (key, begun) = (node.user("alice", &["forward:connect"]), Instant::now());
+    for _ in 0..2 {
+        let mut client = node.client().await;
+        assert!(node.log_in(&mut client, key.clone()).await);
+        let client = Arc::new(client);
+        for _ in 0..ASKED / AT_ONCE {
+            let ask =
+                |client: Arc<Handle<Trust>>| async move { open(&client, "127.0.0.1", 9).await };
+            let asked = JoinSet::from_iter((0..AT_ONCE).map(|_| ask(client.clone())));
+            assert!(asked.join_all().await.iter().all(Result::is_err));
+        }
+    }
+    let (counted, told) = loop {
+        let refusals = node.audit.refusals();
+        let left_out = refusals.iter().filter_map(|why| {
+            let (before, _) = why.split_once(" more that are not recorded")?;
+            before.rsplit(' ').next()?.parse::<usize>().ok()
+        });
+        let counted = refusals.iter().filter(|why| why.starts_with("forwarding: ")).count();
+        let told = counted + left_out.sum::<usize>();
+        if told == 2 * ASKED {
+            break (counted, told);
+        }
+        assert!(begun.elapsed() < PATIENCE, "{told} of {}: {refusals:?}", 2 * ASKED);
+        sleep(Duration::from_millis(10)).await;
+    };
+    let most = 64 + usize::try_from(begun.elapsed().as_secs()).unwrap() + 1;
+    assert!((64..=most).contains(&counted), "{counted} of {told}, and at most {most}");
 }
 
 #[tokio::test]

@@ -20,6 +20,7 @@ use russh::{
     },
 };
 use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::node::{Node, new_key, outcome as outcome_of, run, soon};
 
@@ -84,6 +85,18 @@ async fn another_login_name_is_refused() {
     let mut client = node.client().await;
     assert!(!client.authenticate_publickey("somebody", key).await.unwrap().success());
     assert_eq!(node.audit.refusals(), ["login name \"somebody\" is not the node's account"]);
+}
+
+#[tokio::test]
+async fn a_style_after_the_login_name_means_nothing() {
+    let node = Node::new();
+    for (name, may) in [("{}:style", true), ("{}:", true), (":{}", false), ("somebody:{}", false)] {
+        let name = name.replace("{}", &node.account.name);
+        let key = PrivateKeyWithHashAlg::new(node.user("alice", &["ssh"]), None);
+        let mut client = node.client().await;
+        let answer = client.authenticate_publickey(&name, key).await.unwrap();
+        assert_eq!(answer.success(), may, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -196,6 +209,20 @@ async fn a_client_that_says_nothing_is_disconnected() {
     let read = tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut received);
     drop(soon("the server", read).await);
     assert_eq!(node.audit.refusals(), ["no login within 30 seconds"]);
+}
+
+/// At once, and not when the time for a login is over.
+#[tokio::test]
+async fn who_speaks_something_else_is_told_and_left() {
+    let node = Node::new();
+    let connection = node.connect();
+    let mut stream = connection.open_bi().await.unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    let mut received = Vec::new();
+    soon("the server", stream.read_to_end(&mut received)).await.unwrap();
+    let received = String::from_utf8(received).unwrap();
+    assert!(received.ends_with("\r\nInvalid SSH identification string.\r\n"), "{received}");
+    assert!(node.audit.refusals().is_empty());
 }
 
 /// Ends a connection and waits until the node has noticed.

@@ -73,21 +73,25 @@ impl Node {
     pub(crate) fn with_limits(change: impl FnOnce(&mut SshLimits)) -> Self {
         let mut limits = SshLimits::default();
         change(&mut limits);
-        Self::with(limits, Limits::default(), Vec::new(), None)
+        Self::with(limits, Limits::default(), Vec::new(), None, None)
     }
 
     pub(crate) fn with_services(services: Vec<Arc<dyn ChannelService>>) -> Self {
-        Self::with(SshLimits::default(), Limits::default(), services, None)
+        Self::with(SshLimits::default(), Limits::default(), services, None, None)
     }
 
     pub(crate) fn with_recorder(recorder: Arc<dyn SessionRecorder>) -> Self {
-        Self::with(SshLimits::default(), Limits::default(), Vec::new(), Some(recorder))
+        Self::with(SshLimits::default(), Limits::default(), Vec::new(), Some(recorder), None)
+    }
+
+    pub(crate) fn with_banner(banner: &str) -> Self {
+        Self::with(SshLimits::default(), Limits::default(), Vec::new(), None, Some(banner))
     }
 
     pub(crate) fn with_node_limits(change: impl FnOnce(&mut Limits)) -> Self {
         let mut limits = Limits::default();
         change(&mut limits);
-        Self::with(SshLimits::default(), limits, Vec::new(), None)
+        Self::with(SshLimits::default(), limits, Vec::new(), None, None)
     }
 
     fn with(
@@ -95,6 +99,7 @@ impl Node {
         of_node: Limits,
         services: Vec<Arc<dyn ChannelService>>,
         recorder: Option<Arc<dyn SessionRecorder>>,
+        banner: Option<&str>,
     ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut account = Account::current().unwrap();
@@ -113,6 +118,8 @@ impl Node {
             limits,
             key_exchange: KeyExchange::default(),
             accept_env: vec!["LISTED".into(), "ANY_*".into()],
+            set_env: vec![("ANY_SET".into(), "by the node".into())],
+            banner: banner.map(str::to_owned),
             revoked_keys: revoked.clone(),
             recorder,
             services,
@@ -198,9 +205,7 @@ impl Node {
     }
 
     pub(crate) async fn log_in(&self, client: &mut Handle<Trust>, key: Arc<PrivateKey>) -> bool {
-        let key = PrivateKeyWithHashAlg::new(key, Some(HashAlg::Sha512));
-        let answer = client.authenticate_publickey(&*self.account.name, key).await;
-        answer.is_ok_and(|answer| answer.success())
+        log_in_as(client, &self.account.name, key).await
     }
 
     /// Serves TCP connections in the background for as long as the set lives.
@@ -222,6 +227,16 @@ impl Node {
         });
         (port, tasks)
     }
+}
+
+pub(crate) async fn log_in_as(
+    client: &mut Handle<Trust>,
+    name: &str,
+    key: Arc<PrivateKey>,
+) -> bool {
+    let key = PrivateKeyWithHashAlg::new(key, Some(HashAlg::Sha512));
+    let answer = client.authenticate_publickey(name, key).await;
+    answer.is_ok_and(|answer| answer.success())
 }
 
 pub(crate) fn new_key() -> Arc<PrivateKey> {

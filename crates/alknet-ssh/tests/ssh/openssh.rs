@@ -321,6 +321,26 @@ async fn rekeying_under_load_loses_nothing() {
     assert_eq!(received.len(), 40 << 20);
 }
 
+#[tokio::test]
+async fn the_server_changes_keys_as_often_as_it_is_told() {
+    const BYTES: usize = 4 << 20;
+    let setup = Setup::of(Node::with_limits(|limits| limits.rekey_bytes = 64 << 10)).await;
+    let output = finish(setup.ssh(&["-v"]).arg(format!("head -c {BYTES} /dev/zero"))).await;
+    assert!(output.status.success());
+    assert_eq!(output.stdout.len(), BYTES);
+    let changes = text(&output.stderr).matches("SSH2_MSG_NEWKEYS sent").count();
+    assert!(changes > 5, "{changes} in {BYTES} bytes");
+}
+
+#[tokio::test]
+async fn a_banner_comes_before_the_login() {
+    let setup = Setup::of(Node::with_banner("For members only.\n")).await;
+    setup.key_file("id", &new_key());
+    let output = setup.run("true").await;
+    let said = text(&output.stderr);
+    assert!(said.starts_with("For members only.\n") && said.contains("denied"), "{said}");
+}
+
 /// The local end of a terminal for `ssh`.
 mod tty {
     use std::{

@@ -5,14 +5,14 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use alknet_core::{BoxFuture, Identity};
-use alknet_ssh::{ChannelService, Request, ServiceChannel};
+use alknet_core::BoxFuture;
+use alknet_ssh::{Asker, ChannelService, Request, ServiceChannel};
 use russh::{ChannelMsg, client::Handle};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     certificates::Team,
-    node::{Node, Outcome, Trust, outcome, run, soon},
+    node::{Node, Outcome, Trust, log_in_as, outcome, run, soon},
     openssh::{finish, text},
 };
 
@@ -38,11 +38,20 @@ impl ChannelService for Echo {
         "echo"
     }
 
-    fn takes(&self, request: Request<'_>, caller: &Identity) -> bool {
-        caller.scopes.admit("echo")
+    fn login_name(&self) -> Option<&'static str> {
+        Some("parrot")
+    }
+
+    fn variables(&self) -> &'static [&'static str] {
+        &["ECHO_WORD"]
+    }
+
+    fn takes(&self, request: Request<'_>, asker: Asker<'_>) -> bool {
+        asker.identity.scopes.admit("echo")
             && match request {
                 Request::Subsystem(name) => name == "echo",
                 Request::Command(command) => command.starts_with(b"echo-"),
+                Request::Shell => asker.account.is_none(),
             }
     }
 
@@ -56,6 +65,16 @@ impl ChannelService for Echo {
                 Some(b"echo-panic") => panic!("as asked"),
                 Some(b"echo-bulk") => stream.write_all(&vec![7; STALLED]).await.unwrap(),
                 Some(b"echo-deaf") => std::future::pending().await,
+                Some(b"echo-complain") => {
+                    let mut stderr = channel.stderr;
+                    stderr.write_all(b"as asked").await.unwrap();
+                    stderr.shutdown().await.unwrap();
+                    return 3;
+                }
+                Some(b"echo-variables") => {
+                    let text = format!("{:?}", channel.variables);
+                    stream.write_all(text.as_bytes()).await.unwrap();
+                }
                 Some(b"echo-end") => stream.shutdown().await.unwrap(),
                 Some(command) => stream.write_all(command).await.unwrap(),
                 None => {}
@@ -135,6 +154,62 @@ async fn who_may_do_nothing_here_does_not_log_in() {
     let mut client = node.client().await;
     assert!(node.log_in(&mut client, key).await);
     assert!(run(&client, "true").await.refused);
+}
+
+/// An account of the machine has no part in it.
+#[tokio::test]
+async fn a_services_own_login_name_is_good_for_that_service_alone() {
+    let (node, _) = node();
+    let key = node.user("alice", &["echo", "ssh"]);
+    let mut client = node.client().await;
+    assert!(log_in_as(&mut client, "parrot", key).await);
+    assert_eq!(run(&client, "echo-1").await.text(), "echo-1");
+    assert!(run(&client, "true").await.refused);
+    assert!(subsystem(&client, "other", b"").await.refused);
+    let shell = client.channel_open_session().await.unwrap();
+    shell.request_pty(true, "xterm", 80, 24, 0, 0, &[]).await.unwrap();
+    let (mut read, write) = shell.split();
+    assert!(outcome(&mut read).await.refused, "there is no terminal");
+    write.request_shell(true).await.unwrap();
+    write.data_bytes(&b"id"[..]).await.unwrap();
+    write.eof().await.unwrap();
+    assert_eq!(outcome(&mut read).await.text(), "id");
+    let refusals = node.audit.refusals();
+    assert!(refusals.iter().any(|it| it == "the login name \"parrot\" is for a service alone"));
+
+    let stranger = node.user("mallory", &["sftp"]);
+    assert!(!log_in_as(&mut node.client().await, "parrot", stranger).await);
+}
+
+#[tokio::test]
+async fn a_service_complains_and_is_told_its_variables_alone() {
+    let (node, _) = node();
+    let client = client(&node, &["echo", "ssh"]).await;
+    let complained = run(&client, "echo-complain").await;
+    assert_eq!((complained.stderr.as_slice(), complained.status), (&b"as asked"[..], Some(3)));
+    assert!(complained.stdout.is_empty() && complained.ordered);
+
+    let long = "x".repeat(257);
+    let set = [
+        ("ECHO_WORD", "a word=1"),
+        ("ECHO_WORD", "a\0b"),
+        ("ECHO_WORD", "\u{e4}"),
+        ("ECHO_WORD", &long),
+        ("ECHO_OTHER", "x"),
+        ("LISTED", "x"),
+    ];
+    for (command, expected) in
+        [("echo-variables", r#"[("ECHO_WORD", "a word=1")]"#), ("echo $ECHO_WORD$LISTED", "x\n")]
+    {
+        let channel = client.channel_open_session().await.unwrap();
+        for (name, value) in set {
+            channel.set_env(false, name, value).await.unwrap();
+        }
+        channel.exec(false, command).await.unwrap();
+        let (mut read, write) = channel.split();
+        write.eof().await.unwrap();
+        assert_eq!(outcome(&mut read).await.text(), expected);
+    }
 }
 
 #[tokio::test]

@@ -91,6 +91,7 @@ async fn the_environment_is_clean() {
     assert_eq!(
         names,
         [
+            "ANY_SET",
             "ANY_THING",
             "COLORTERM",
             "HOME",
@@ -110,6 +111,19 @@ async fn the_environment_is_clean() {
     );
     assert!(lines.contains(&"SSH_CLIENT=192.0.2.1 4711 65535"));
     assert!(!outcome.text().contains("PATH=/tmp\0"));
+}
+
+#[tokio::test]
+async fn what_the_node_sets_no_client_does() {
+    let node = Node::new();
+    let client = node.session().await;
+    let channel = client.channel_open_session().await.unwrap();
+    for (name, value) in [("ANY_SET", "by the client"), ("ANY_FREE", "by the client")] {
+        channel.set_env(false, name, value).await.unwrap();
+    }
+    channel.exec(true, "echo $ANY_SET, $ANY_FREE").await.unwrap();
+    let outcome = outcome(&mut channel.split().0).await;
+    assert_eq!(outcome.text(), "by the node, by the client\n");
 }
 
 #[tokio::test]

@@ -3,7 +3,10 @@
 use std::io;
 
 use alknet_core::{Alpn, Code, Connection, NodeId, StreamReset};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::JoinSet,
+};
 
 use crate::{
     connect::{self, Via},
@@ -46,23 +49,33 @@ pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
     let alpn = Alpn::service(&args.alpn).map_err(|error| Failure::usage(error.to_string()))?;
     let connected = connect::reach(home, &args.node, args.reach.pin, alpn, args.reach.via).await?;
     let outcome = tokio::select! {
-        outcome = carry(&connected.connection) => outcome,
+        outcome = carry(&connected.connection) => Some(outcome),
         // ssh ends its ProxyCommand so, also after a session that went well.
-        () = told_to_end()? => Ok(()),
+        () = told_to_end()? => None,
     };
-    connected.end(if outcome.is_ok() { Code::NORMAL } else { Code::CANCELLED }).await;
-    outcome
+    match outcome {
+        Some(Ok(())) => connected.end(Code::NORMAL).await,
+        Some(Err(_)) => connected.abandon(Code::CANCELLED).await,
+        None => connected.abandon(Code::NORMAL).await,
+    }
+    outcome.unwrap_or(Ok(()))
 }
 
 /// Joins this process to one stream.
 async fn carry(connection: &Connection) -> Result<(), Failure> {
     let stream = connection.open_bi().await?;
-    let joined = stdio::join(stream, stdio::input(), stdio::output());
-    joined.await.map_err(explained)
+    // Beside whatever waits for the network: on the thread of `main` each packet would be told
+    // of from one thread to the other.
+    let mut joined = JoinSet::new();
+    joined.spawn(stdio::join(stream, stdio::input(), stdio::output()));
+    match joined.join_next().await {
+        Some(outcome) => outcome?.map_err(explained),
+        None => Ok(()),
+    }
 }
 
 /// TLS ends a connection without a reason, and libraries have words of their own for that.
-fn explained(error: io::Error) -> Failure {
+pub(crate) fn explained(error: io::Error) -> Failure {
     use io::ErrorKind as K;
     let cut_off = matches!(error.kind(), K::UnexpectedEof | K::ConnectionReset);
     if cut_off && StreamReset::code_of(&error).is_none() {

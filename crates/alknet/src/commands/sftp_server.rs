@@ -3,10 +3,16 @@
 mod log;
 mod streams;
 
-use std::{collections::BTreeSet, io, os::unix::ffi::OsStrExt as _, path::Path, process::ExitCode};
+use std::{
+    collections::BTreeSet,
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use alknet_core::{Audit, AuditEvent};
-use alknet_sftp::{REQUESTS, Rules, Session, SftpLimits, Shared, Trail, View};
+use alknet_sftp::{Export, Grant, REQUESTS, Rules, Session, SftpLimits, Shared, Trail, View};
 use nix::unistd::User;
 use rustix::{
     fs::Mode,
@@ -29,6 +35,7 @@ const SPARE: u64 = 16;
 ///   alknet sftp-server -Q requests
 ///   sftp -D 'alknet sftp-server -R'
 ///   Subsystem sftp /usr/bin/alknet sftp-server -l INFO     (in sshd_config)
+///   ForceCommand /usr/bin/alknet sftp-server --root /srv/photos
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
@@ -41,6 +48,9 @@ pub(crate) struct Args {
     /// Start in this folder instead of the home folder
     #[arg(short = 'd', value_name = "DIR")]
     folder: Option<String>,
+    /// Show this folder as / and nothing outside of it. It takes no chroot and no rights of root
+    #[arg(long, value_name = "DIR", conflicts_with = "folder")]
+    root: Option<PathBuf>,
     /// The mode bits that new files and folders do not get, in octal
     #[arg(short = 'u', value_name = "UMASK", value_parser = umask)]
     umask: Option<u32>,
@@ -120,10 +130,21 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let set = |list: Vec<String>| BTreeSet::from_iter(list);
     let (read_only, denied) = (args.read_only, set(args.denied));
     let rules = Rules { read_only, allowed: args.allowed.map(set), denied };
-    let view = View::account(Path::new("."))?;
+    let view = match &args.root {
+        Some(folder) => rooted(folder, args.read_only)?,
+        None => View::account(Path::new("."))?,
+    };
     let session = Session::new(view, Shared::new(limits())).with_trail(trail).with_rules(rules);
     let (input, output) = streams::standard()?;
     Ok(session.serve(input, output).await?)
+}
+
+/// A folder as all that there is.
+fn rooted(folder: &Path, read_only: bool) -> Result<View, Failure> {
+    let export = Export::new("root", folder)?;
+    let grant = Grant::new(&export, true, !read_only);
+    let grant = grant.ok_or_else(|| io::Error::from(io::ErrorKind::PermissionDenied))?;
+    Ok(View::root(grant))
 }
 
 /// As many files as the process may have.

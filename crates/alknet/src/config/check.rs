@@ -60,6 +60,13 @@ fn of_files(config: &Config) -> Found {
     for (name, export) in &config.sftp.exports {
         note("sftp.exports", export.open(name).map(drop));
     }
+    note("git.default_branch", config.git.defaults().check().map_err(Wrong::from));
+    if let Some(hooks) = &config.git.hooks {
+        note("git.hooks", is_folder(hooks));
+    }
+    if let Some(signers) = &config.git.allowed_signers {
+        note("git.allowed_signers", content(signers).map(drop));
+    }
     if config.limits.ban.is_zero() {
         note("limits.ban", Err(Wrong::Zero));
     }

@@ -166,6 +166,9 @@ pub(crate) enum Wrong {
     /// Somebody is mapped to an account that the node cannot become.
     #[error(transparent)]
     Accounts(#[from] AccountError),
+    /// A setting of git repositories cannot be used.
+    #[error(transparent)]
+    Git(#[from] alknet_git::InvalidSettings),
     /// A folder cannot be exported.
     #[error(transparent)]
     Export(#[from] alknet_sftp::ExportError),

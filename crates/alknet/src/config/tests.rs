@@ -42,11 +42,34 @@ fn every_key_is_read() {
         access = "scope"
         key_exchange = "post-quantum"
         accept_env = ["GIT_*"]
+        set_env = ["EDITOR=vim"]
+        banner = "Hello"
         revoked_keys = "krl"
         [sftp.exports.notes]
         path = "notes"
         quota = "1GiB"
         atomic = true
+        [git]
+        folder = "git"
+        hooks = "hooks"
+        hook_deadline = "4m"
+        allowed_signers = "signers"
+        public = false
+        default_branch = "trunk"
+        quota = "9GiB"
+        largest_push = "8GiB"
+        largest_object = "7GiB"
+        exchanges = 5
+        exchanges_per_identity = 4
+        deadline = "1h"
+        idle = "2m"
+        memory = "3GiB"
+        automatic_gc = false
+        bundles = true
+        mirror_networks = ["10.0.0.0/8"]
+        mirror_interval = "30m"
+        mirror_deadline = "20m"
+        mirrors_at_once = 3
         [recordings]
         who = ["alice"]
         accounts = ["root"]
@@ -103,11 +126,23 @@ fn every_key_is_read() {
         },
         "ssh": {
             "access": "scope", "key_exchange": "post-quantum", "accept_env": ["GIT_*"],
+            "set_env": ["EDITOR=vim"], "banner": "Hello",
             "revoked_keys": "/home/krl",
         },
         "sftp": { "exports": {
             "notes": { "path": "/home/notes", "quota": "1GiB", "atomic": true },
         } },
+        "git": {
+            "folder": "/home/git", "hooks": "/home/hooks",
+            "hook_deadline": "4m", "allowed_signers": "/home/signers",
+            "public": false, "default_branch": "trunk",
+            "quota": "9GiB", "largest_push": "8GiB", "largest_object": "7GiB",
+            "exchanges": 5, "exchanges_per_identity": 4,
+            "deadline": "1h", "idle": "2m", "memory": "3GiB",
+            "automatic_gc": false, "bundles": true,
+            "mirror_networks": ["10.0.0.0/8"], "mirror_interval": "30m",
+            "mirror_deadline": "20m", "mirrors_at_once": 3,
+        },
         "recordings": {
             "who": ["alice"], "accounts": ["root"], "input": true,
             "keep": 9, "max_age": "30d", "max_size": "1GiB",
@@ -322,6 +357,12 @@ fn values_are_written_as_they_are_read() {
         assert!(bad.parse::<Span>().is_err() && bad.parse::<Size>().is_err(), "{bad}");
     }
     assert!("0B".parse::<Size>().is_err());
+    for text in ["A=", "_B1=x y=z"] {
+        assert_eq!(text.parse::<Variable>().unwrap().to_string(), text);
+    }
+    for bad in ["", "A", "=1", "1A=1", "A B=1", "A-B=1", "A=\0"] {
+        assert!(bad.parse::<Variable>().is_err(), "{bad}");
+    }
     for bad in ["", "localhost", "192.0.2.0/33", "192.0.2", "::/129"] {
         assert!(bad.parse::<Network>().is_err(), "{bad}");
     }

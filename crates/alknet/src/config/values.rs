@@ -268,6 +268,44 @@ impl fmt::Display for Network {
     }
 }
 
+/// A variable of an environment, written as `NAME=value`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Variable {
+    name: String,
+    value: String,
+}
+
+/// A text sets no variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("write a variable as NAME=value, with letters, digits and _ in its name")]
+pub(crate) struct InvalidVariable;
+
+impl From<Variable> for (String, String) {
+    fn from(variable: Variable) -> Self {
+        (variable.name, variable.value)
+    }
+}
+
+impl FromStr for Variable {
+    type Err = InvalidVariable;
+
+    fn from_str(text: &str) -> Result<Self, InvalidVariable> {
+        let (name, value) = text.split_once('=').ok_or(InvalidVariable)?;
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let begins = name.starts_with(|c: char| !c.is_ascii_digit());
+        match plain && begins && !value.contains('\0') {
+            true => Ok(Self { name: name.into(), value: value.into() }),
+            false => Err(InvalidVariable),
+        }
+    }
+}
+
+impl fmt::Display for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.name, self.value)
+    }
+}
+
 /// The path of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct FilePath(PathBuf);
@@ -416,6 +454,8 @@ text!(@deserialize Decoy);
 text!(FilePath, "path");
 text!(Network, "network");
 text!(@deserialize Network);
+text!(Variable, "variable");
+text!(@deserialize Variable);
 text!(Origin, "origin");
 text!(@deserialize Origin);
 text!(Size, "size");

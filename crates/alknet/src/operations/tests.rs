@@ -1,7 +1,9 @@
 //! The operations on a node without an endpoint.
 
 mod access;
+mod browsing;
 mod exec;
+mod git;
 mod log;
 mod sessions;
 
@@ -18,6 +20,7 @@ use alknet_core::{
     Access, Alpn, Audit, AuditEvent, AuditSink, AuthContext, Credential, Dispatcher,
     HandlerRegistry, Identity, Limits, NodeId, Scopes, TransportKind,
 };
+use alknet_git::GitServer;
 use alknet_host::{Account, Accounts};
 use alknet_vault::{Mnemonic, Purpose, Vault};
 use serde_json::{Value, json};
@@ -48,6 +51,7 @@ struct Rig {
     store: Store,
     registry: OperationRegistry,
     dispatcher: Dispatcher,
+    git: GitServer,
     log: Log,
 }
 
@@ -61,8 +65,9 @@ impl Rig {
         let peers = Peers::new();
         let mut handlers = HandlerRegistry::new();
         let call = CallAdapter::new(registry.clone(), CallLimits::default(), peers.clone());
-        handlers.register(call, Access::Scope).unwrap();
+        handlers.register(call, Access::ScopeOr(&["git"])).unwrap();
         let dispatcher = Dispatcher::new(handlers, Limits::default(), Audit::new(log.clone()));
+        let (git, keeper) = git::hosting(&folder.path().join("repos"), Audit::new(log.clone()));
         let parts = Parts {
             home: home.clone(),
             store: store.clone(),
@@ -71,13 +76,15 @@ impl Rig {
             dispatcher: dispatcher.clone(),
             peers,
             accounts: Accounts::own(account(folder.path())),
+            git: git.clone(),
+            keeper,
             id: NodeId::from_bytes([7; 32]),
             name: "testing".into(),
             address: SocketAddr::from(([127, 0, 0, 1], 4433)),
             started: Instant::now(),
         };
         mount(&registry, parts).unwrap();
-        Self { _folder: folder, home, store, registry, dispatcher, log }
+        Self { _folder: folder, home, store, registry, dispatcher, git, log }
     }
 
     /// Adds a peer as the owner does; gives its id.
@@ -151,10 +158,25 @@ fn with(scopes: &str) -> AuthContext {
 }
 
 /// Every operation of a node.
-const ALL: [&str; 17] = [
+const ALL: [&str; 32] = [
     "audit/tail",
     "audit/verify",
     "exec/run",
+    "git/archive",
+    "git/blob",
+    "git/configure",
+    "git/create",
+    "git/delete",
+    "git/diff",
+    "git/events",
+    "git/gc",
+    "git/log",
+    "git/mirror",
+    "git/refs",
+    "git/rename",
+    "git/repos",
+    "git/show",
+    "git/tree",
     "node/call-session",
     "node/end-session",
     "node/sessions",

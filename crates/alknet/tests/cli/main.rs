@@ -8,6 +8,7 @@ mod call;
 mod commands;
 mod config;
 mod crash;
+mod git;
 mod machine;
 mod prompt;
 mod served;

@@ -16,6 +16,7 @@ mod call;
 mod certificates;
 mod client;
 mod forward;
+mod git;
 mod hostile;
 mod http;
 mod https;

@@ -6,7 +6,8 @@ import {
   type DialOptions,
 } from "../dial/dial.js";
 import type { Line, Session } from "../dial/session.js";
-import { CALL, SHELL, type ConnectOptions as AnyOptions } from "../index.js";
+import { GitHttp } from "../git/http.js";
+import { CALL, GIT, SHELL, type ConnectOptions as AnyOptions } from "../index.js";
 import type { AnyOperations, OperationTypes } from "../operations.js";
 import { Shells } from "../shell/shells.js";
 import { Trusted, type Trust } from "./trust.js";
@@ -44,6 +45,12 @@ export function connect<Ops extends OperationTypes<Ops> = AnyOperations>(
 export function shells(options: Omit<NodeDialOptions, "signal">): Shells {
   const trusted = new Trusted(options.origin, options);
   return new Shells((signal) => over(trusted, SHELL, { ...options, signal }));
+}
+
+/** The `http` of isomorphic-git for a node's repositories, which `repositoryUrl` addresses. */
+export function gitHttp(options: Omit<NodeDialOptions, "signal">): GitHttp {
+  const trusted = new Trusted(options.origin, options);
+  return new GitHttp((signal) => over(trusted, GIT, { ...options, signal }), options.origin);
 }
 
 /** A connection to a service of the node, with its only stream: a byte stream each way. */

@@ -1,0 +1,292 @@
+//! Large files: what Git LFS keeps beside the objects of a repository.
+//!
+//! Objects are named by the SHA-256 of their content and lie in `lfs/objects` of the
+//! repository, locks in `lfs/locks.json`. Nothing that a push refers to is looked at, so an
+//! object stays until its repository goes.
+
+pub(crate) mod locks;
+pub(crate) mod objects;
+mod transfer;
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use locks::Locks;
+use objects::{Incoming, Objects, Oid};
+
+use crate::{
+    admission::Admitted,
+    name::RepositoryName,
+    repositories::Repository,
+    request::{Request, Service},
+    server::{Caller, GitError, GitServer},
+};
+
+pub use transfer::{InvalidOperation, LfsOperation};
+
+/// The folder of large files in a repository.
+const FOLDER: &str = "lfs";
+/// What the audit log calls it that somebody has sent an object, or got one.
+const UPLOADED: &str = "git-lfs-upload";
+const DOWNLOADED: &str = "git-lfs-download";
+/// The most objects of one batch. git-lfs asks for 100 at a time.
+pub(crate) const MAX_BATCH: usize = 1000;
+/// The longest object, in bytes, where no quota is less.
+const MAX_OBJECT: u64 = 1 << 40;
+
+/// Large files could not be kept or given.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LfsError {
+    /// What came is not what its name says.
+    #[error("the content is not that of the object")]
+    Content,
+    /// More or fewer bytes came than were announced.
+    #[error("the object has another size")]
+    Size,
+    /// The repository holds no more.
+    #[error("the repository may not grow by so much")]
+    Full,
+    /// Nobody locks a file of such a name.
+    #[error("no file has such a path")]
+    Path,
+    /// The owner wants none here.
+    #[error("large files are not kept here")]
+    Off,
+    /// The repository has all the locks that it can have.
+    #[error("the repository has too many locks")]
+    Locks,
+    /// The client breaks the protocol.
+    #[error("the client said nothing that can be understood")]
+    Protocol,
+    /// It sends or takes nothing for too long.
+    #[error("the client stalled")]
+    Stalled,
+    /// A file could not be read or written, or the stream failed.
+    #[error("large files could not be read or written")]
+    Io(#[from] io::Error),
+}
+
+/// The large files of one repository, for somebody who may read them, or write them if it was
+/// opened so.
+#[derive(Debug)]
+pub(crate) struct Lfs {
+    pub(crate) objects: Objects,
+    pub(crate) locks: Locks,
+    server: GitServer,
+    caller: Caller,
+    /// While it is here, nobody takes a repository away that a push has made.
+    repository: Admitted,
+}
+
+/// What becomes of an object that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is here.
+    There,
+    /// It is not.
+    Missing,
+    /// It is here, and longer or shorter.
+    OtherSize,
+    /// There is no room for it.
+    Full,
+}
+
+impl GitServer {
+    /// The large files of a repository, if the caller may read them, or, to `write`, push.
+    pub(crate) async fn lfs(
+        &self,
+        name: &RepositoryName,
+        write: bool,
+        caller: &Caller,
+    ) -> Result<Lfs, GitError> {
+        let service = if write { Service::ReceivePack } else { Service::UploadPack };
+        let repository = self.admit(&Request::new(service, name.clone()), caller).await?;
+        if write && !repository.settings.lfs {
+            return Err(LfsError::Off.into());
+        }
+        let folder = repository.path.join(FOLDER);
+        let (objects, locks) = (Objects::new(folder.clone()), Locks::new(folder));
+        Ok(Lfs { objects, locks, server: self.clone(), caller: caller.clone(), repository })
+    }
+}
+
+impl Lfs {
+    /// What is to be said of each object of a batch; `upload` asks for room for those that
+    /// are missing as well.
+    pub(crate) async fn judge(
+        &self,
+        wanted: Vec<(Oid, u64)>,
+        upload: bool,
+    ) -> Result<Vec<Verdict>, LfsError> {
+        let (objects, rooms, repository) =
+            (self.objects.clone(), self.rooms(), Repository::clone(&self.repository));
+        blocking(move || {
+            let mut room = if upload { rooms.left(&repository, &objects)? } else { 0 };
+            let verdict = |(oid, size): &(Oid, u64)| {
+                Ok(match objects.size_of(oid)? {
+                    Some(there) if there == *size => Verdict::There,
+                    Some(_) => Verdict::OtherSize,
+                    None if upload && *size > room => Verdict::Full,
+                    None => {
+                        room = room.saturating_sub(*size);
+                        Verdict::Missing
+                    }
+                })
+            };
+            wanted.iter().map(verdict).collect()
+        })
+        .await
+    }
+
+    /// An object's content and size; `None` if it is not there. That somebody gets it is in the
+    /// audit log.
+    pub(crate) async fn open(&self, oid: &Oid) -> Result<Option<(File, u64)>, LfsError> {
+        let found = self.objects.open(oid).await?;
+        if let Some((_, size)) = &found {
+            self.record(DOWNLOADED, oid, *size);
+        }
+        Ok(found)
+    }
+
+    /// Begins to receive an object, if there is room for it.
+    pub(crate) async fn receive(&self, oid: &Oid, size: u64) -> Result<Upload<'_>, LfsError> {
+        let (objects, rooms, repository) =
+            (self.objects.clone(), self.rooms(), Repository::clone(&self.repository));
+        let room = blocking(move || rooms.take(&repository, &objects, size)).await?;
+        let incoming = self.objects.receive(oid, size).await?;
+        Ok(Upload { lfs: self, oid: oid.clone(), size, incoming, _room: room })
+    }
+
+    fn rooms(&self) -> Rooms {
+        self.server.0.rooms.clone()
+    }
+
+    fn record(&self, event: &'static str, oid: &Oid, size: u64) {
+        let (record, name) = (&self.server.0.record, &self.repository.name);
+        record.large_file(event, &self.caller, name, oid.to_string(), size);
+    }
+}
+
+/// An object that is on its way here, and the room for it.
+#[derive(Debug)]
+pub(crate) struct Upload<'a> {
+    lfs: &'a Lfs,
+    oid: Oid,
+    size: u64,
+    incoming: Incoming,
+    _room: Room,
+}
+
+impl Upload<'_> {
+    /// Takes the next bytes. Not cancel safe.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), LfsError> {
+        self.incoming.write(bytes).await
+    }
+
+    /// See [`Incoming::finish`]. That somebody has sent it is in the audit log.
+    pub(crate) async fn finish(self) -> Result<(), LfsError> {
+        self.incoming.finish().await?;
+        self.lfs.record(UPLOADED, &self.oid, self.size);
+        Ok(())
+    }
+}
+
+/// Takes away what a crash has left of uploads to a repository, while there are none. Waits for
+/// the disk.
+pub(crate) fn sweep(repository: &Path) {
+    if let Err(error) = Objects::new(repository.join(FOLDER)).sweep() {
+        let path = repository.display();
+        tracing::warn!(%path, %error, "large files that did not arrive stay behind");
+    }
+}
+
+/// Whether a repository has large files or locks of them.
+pub(crate) fn has_any(repository: &Path) -> bool {
+    let folder = repository.join(FOLDER);
+    folder.join(objects::FOLDER).exists() || folder.join(locks::FILE).exists()
+}
+
+/// What uploads in progress will take of the quotas of their repositories. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rooms(Arc<Mutex<HashMap<RepositoryName, u64>>>);
+
+/// A part of a quota, until it is dropped.
+#[derive(Debug)]
+struct Room {
+    rooms: Rooms,
+    name: RepositoryName,
+    bytes: u64,
+}
+
+impl Rooms {
+    /// How many bytes more a repository may have. Waits for the disk.
+    fn left(&self, repository: &Repository, objects: &Objects) -> Result<u64, LfsError> {
+        let Some(quota) = repository.settings.quota else { return Ok(MAX_OBJECT) };
+        let used = self.used(repository, objects)?;
+        Ok(quota.saturating_sub(used))
+    }
+
+    /// Takes so many of them.
+    fn take(
+        &self,
+        repository: &Repository,
+        objects: &Objects,
+        bytes: u64,
+    ) -> Result<Room, LfsError> {
+        if bytes > MAX_OBJECT {
+            return Err(LfsError::Full);
+        }
+        let name = repository.name.clone();
+        // Taken before it is looked, so that of two at once not both find the same room.
+        *self.lock().entry(name.clone()).or_default() += bytes;
+        let room = Room { rooms: self.clone(), name, bytes };
+        let Some(quota) = repository.settings.quota else { return Ok(room) };
+        let fits = self.used(repository, objects)? <= quota;
+        if fits { Ok(room) } else { Err(LfsError::Full) }
+    }
+
+    /// What a repository has, with what is on its way.
+    fn used(&self, repository: &Repository, objects: &Objects) -> Result<u64, LfsError> {
+        let there = repository.measure().map_err(io::Error::other)?;
+        // An upload counts as a whole, and so not by what has arrived of it.
+        let there = there.saturating_sub(objects.incoming()?);
+        let taken = self.lock().get(&repository.name).copied().unwrap_or_default();
+        Ok(there.saturating_add(taken))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RepositoryName, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let mut all = self.rooms.lock();
+        if let Some(taken) = all.get_mut(&self.name) {
+            *taken = taken.saturating_sub(self.bytes);
+            if *taken == 0 {
+                all.remove(&self.name);
+            }
+        }
+    }
+}
+
+/// Disks may be slow, and other requests must not wait for them.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, LfsError> + Send + 'static,
+) -> Result<T, LfsError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(io::Error::other)?
+}
+
+/// The file, for [`io::Error`]s that say which.
+fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error + use<> {
+    let path = PathBuf::from(path);
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,290 @@
+//! Looking for news.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
+
+use gix::ObjectId;
+use tokio::{
+    net::lookup_host,
+    process::Command,
+    time::{Instant, sleep, timeout},
+};
+
+use super::{Mirror, MirrorPolicy, MirrorUrl, url::Transport};
+use crate::{
+    engine::InstalledGit,
+    push::RefChange,
+    repositories::{Allowance, Repositories, Repository, RepositoryError, RunError, THREADS, run},
+};
+
+/// How long a name may take to resolve.
+const RESOLVE: Duration = Duration::from_secs(15);
+/// How many addresses of a host are tried.
+const MAX_ADDRESSES: usize = 8;
+/// How often the size of what comes is looked at.
+const MEASURE: Duration = Duration::from_secs(5);
+/// Room for what is taken from the repository beside what comes, to complete a thin pack.
+const BESIDE: u64 = 1 << 30;
+/// What old histories have, and harms nobody.
+const HARMLESS: [&str; 4] =
+    ["zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "missingSpaceBeforeEmail"];
+
+/// A mirror could not get its content.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MirrorError {
+    /// The host cannot be found.
+    #[error("{host} cannot be found")]
+    Resolve {
+        /// Which.
+        host: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// No address of the host may be fetched from.
+    #[error("this node fetches nothing from the network of {0}")]
+    Forbidden(String),
+    /// It would be larger than it may.
+    #[error("it is larger than its quota of {0} bytes")]
+    Quota(u64),
+    /// Git could not do it.
+    #[error(transparent)]
+    Git(#[from] RunError),
+    /// The repository cannot be used.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// The node is ending.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+/// Makes all branches and tags those of the other side; gives what has changed. Dropped before
+/// its end, it leaves refs that each are as before or as they are to be.
+pub(crate) async fn fetch(
+    git: &InstalledGit,
+    repositories: &Repositories,
+    repository: &Repository,
+    mirror: &Mirror,
+    policy: &MirrorPolicy,
+) -> Result<Vec<RefChange>, MirrorError> {
+    let addresses = addresses(&mirror.url, policy).await?;
+    let (before, allowance) = (refs(repository).await?, allowance(repository, policy));
+    let fetched = tokio::select! {
+        fetched = update(git, repository, mirror, &addresses, allowance) => fetched,
+        error = outgrown(repository) => Err(error),
+    };
+    // A part may have come before a failure.
+    let after = refs(repository).await?;
+    fetched?;
+    if before.is_empty() && !after.is_empty() {
+        let asked = follow_head(git, repositories, repository, mirror, &addresses);
+        if let Err(error) = asked.await {
+            tracing::debug!(name = %repository.name, %error, "the default branch is not known");
+        }
+    }
+    Ok(changes(&before, &after))
+}
+
+/// What git may use. What comes is looked at only [now and then](MEASURE), and much may come
+/// between two looks.
+pub(super) fn allowance(repository: &Repository, policy: &MirrorPolicy) -> Allowance {
+    let pack = repository.settings.quota.unwrap_or(u64::MAX).min(policy.pack);
+    Allowance { time: policy.deadline, file: pack.saturating_add(BESIDE) }
+}
+
+/// Those of the host that content may come from.
+async fn addresses(url: &MirrorUrl, policy: &MirrorPolicy) -> Result<Vec<IpAddr>, MirrorError> {
+    let lookup = lookup_host((url.host.as_str(), url.port_or_default()));
+    let found =
+        timeout(RESOLVE, lookup).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    let found = found.map_err(|source| MirrorError::Resolve { host: url.host.clone(), source })?;
+    let mut allowed = Vec::new();
+    for address in found.map(|found: SocketAddr| found.ip().to_canonical()) {
+        if policy.allows(address) && !allowed.contains(&address) && allowed.len() < MAX_ADDRESSES {
+            allowed.push(address);
+        }
+    }
+    match allowed.is_empty() {
+        true => Err(MirrorError::Forbidden(url.host.clone())),
+        false => Ok(allowed),
+    }
+}
+
+/// Fetches from one address after the other, where the transport cannot be given all.
+pub(super) async fn update(
+    git: &InstalledGit,
+    repository: &Repository,
+    mirror: &Mirror,
+    addresses: &[IpAddr],
+    allowance: Allowance,
+) -> Result<(), MirrorError> {
+    let begun = Instant::now();
+    let several = matches!(mirror.url.scheme, Transport::Git | Transport::Ssh);
+    let mut failed = MirrorError::Forbidden(mirror.url.host.clone());
+    for pinned in addresses.chunks(if several { 1 } else { MAX_ADDRESSES }) {
+        let (mut command, url) = command(git, &repository.path, mirror, pinned);
+        command.args(["-c", "fetch.fsckObjects=true", "-c", THREADS]);
+        for kind in HARMLESS {
+            command.args(["-c", &format!("fetch.fsck.{kind}=ignore")]);
+        }
+        command.args(["fetch", "--prune", "--force", "--no-tags", "--quiet", "--atomic"]);
+        command.args(["--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"]);
+        command.args(["--", &url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]);
+        let time = allowance.time.saturating_sub(begun.elapsed());
+        match run(command, Allowance { time, ..allowance }).await {
+            Ok(_) => return Ok(()),
+            Err(error) => failed = error.into(),
+        }
+    }
+    Err(failed)
+}
+
+/// A command of git that talks to these addresses of the other side and to nobody else, and
+/// what it is to call it.
+fn command(
+    git: &InstalledGit,
+    path: &Path,
+    mirror: &Mirror,
+    pinned: &[IpAddr],
+) -> (Command, String) {
+    let url = &mirror.url;
+    let mut command = git.command(path);
+    command.env("GIT_ALLOW_PROTOCOL", url.scheme.name());
+    command.args(["-c", "credential.helper=", "-c", "core.askPass="]);
+    let first = pinned.first().map(ToString::to_string).unwrap_or_default();
+    match url.scheme {
+        Transport::Https | Transport::Http => {
+            command.args(["-c", "http.followRedirects=false"]);
+            command.args(["-c", "http.lowSpeedLimit=100", "-c", "http.lowSpeedTime=60"]);
+            if url.host.parse::<IpAddr>().is_err() {
+                let pins: Vec<String> = pinned.iter().map(bracketed).collect();
+                let (host, port) = (&url.host, url.port_or_default());
+                let pin = format!("http.curloptResolve={host}:{port}:{}", pins.join(","));
+                command.args(["-c", &pin]);
+            }
+            if let Some(file) = &mirror.credentials {
+                // Git would have the file forget what the other side refuses.
+                let helper = format!(
+                    "credential.helper=!f() {{ test \"$1\" = get && \
+                     exec git credential-store --file '{file}' get; }}; f"
+                );
+                command.args(["-c", &helper]);
+            }
+            (command, url.to_string())
+        }
+        Transport::Git => {
+            let host =
+                url.port.map_or_else(|| url.host.clone(), |port| format!("{}:{port}", url.host));
+            command.env("GIT_OVERRIDE_VIRTUAL_HOST", host);
+            (command, url.at(first).to_string())
+        }
+        Transport::Ssh => {
+            command.env("GIT_SSH_VARIANT", "ssh");
+            command.env("GIT_SSH_COMMAND", ssh(path, mirror, &first));
+            (command, url.to_string())
+        }
+    }
+}
+
+/// How ssh is started: no configuration, no key but the one that is named, and this address.
+/// Git hands it to a shell; nothing in it has a meaning there.
+pub(super) fn ssh(repository: &Path, mirror: &Mirror, address: &str) -> String {
+    let host = &mirror.url.host;
+    let key = mirror.credentials.as_ref().map_or_else(|| "none".into(), ToString::to_string);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._@+-".contains(c);
+    // Which hosts are known is each mirror's own, where the path can be said.
+    let known = repository.join("alknet-known-hosts");
+    let known = known.to_str().filter(|path| path.chars().all(plain)).unwrap_or("/dev/null");
+    format!(
+        "ssh -F /dev/null -o BatchMode=yes -o IdentitiesOnly=yes -o IdentityAgent=none \
+         -o IdentityFile={key} -o HostName={address} -o HostKeyAlias={host} -o CheckHostIP=no \
+         -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile={known} \
+         -o GlobalKnownHostsFile=/dev/null -o ProxyCommand=none -o ConnectTimeout=30 \
+         -o ServerAliveInterval=30 -o ClearAllForwardings=yes -o PermitLocalCommand=no"
+    )
+}
+
+/// As curl takes it.
+fn bracketed(address: &IpAddr) -> String {
+    match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    }
+}
+
+/// Lets `HEAD` of a repository that has just got its first content point where the other
+/// side's does.
+async fn follow_head(
+    git: &InstalledGit,
+    repositories: &Repositories,
+    repository: &Repository,
+    mirror: &Mirror,
+    addresses: &[IpAddr],
+) -> Result<(), MirrorError> {
+    let (mut command, url) = command(git, &repository.path, mirror, addresses);
+    command.args(["ls-remote", "--symref", "--", &url, "HEAD"]);
+    let said = run(command, Allowance { time: RESOLVE * 4, file: BESIDE }).await?;
+    let branch =
+        said.lines().find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD"));
+    let Some(branch) = branch.map(str::to_owned) else { return Ok(()) };
+    let (repositories, name) = (repositories.clone(), repository.name.clone());
+    blocking(move || repositories.set_default_branch(&name, &branch)).await
+}
+
+/// Ends when the repository is larger than it may be.
+async fn outgrown(repository: &Repository) -> MirrorError {
+    let Some(quota) = repository.settings.quota else { return std::future::pending().await };
+    loop {
+        sleep(MEASURE).await;
+        let measured = repository.clone();
+        if blocking(move || measured.measure()).await.is_ok_and(|bytes| bytes > quota) {
+            return MirrorError::Quota(quota);
+        }
+    }
+}
+
+type Refs = BTreeMap<String, ObjectId>;
+
+async fn refs(repository: &Repository) -> Result<Refs, MirrorError> {
+    let repository = repository.clone();
+    blocking(move || {
+        let failed =
+            |error: gix::Error| RepositoryError::Refs(repository.name.clone(), error.into());
+        let opened = repository.open()?;
+        let mut refs = Refs::new();
+        let all = opened.references().map_err(failed)?;
+        for reference in all.all().map_err(failed)?.filter_map(Result::ok) {
+            if let Some(id) = reference.try_id() {
+                refs.insert(reference.name().as_bstr().to_string(), id.detach());
+            }
+        }
+        Ok(refs)
+    })
+    .await
+}
+
+fn changes(before: &Refs, after: &Refs) -> Vec<RefChange> {
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    let names = after.keys().chain(gone);
+    let change = |name: &String| {
+        let (old, new) = (before.get(name).copied(), after.get(name).copied());
+        let none = || Some(ObjectId::null(old.or(new)?.kind()));
+        let (old, new) = (old.or_else(none)?, new.or_else(none)?);
+        (old != new).then(|| RefChange { reference: name.clone(), old, new })
+    };
+    names.filter_map(change).collect()
+}
+
+/// Disks may be slow, and others must not wait for them.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
+) -> Result<T, MirrorError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|_| MirrorError::Interrupted)??)
+}

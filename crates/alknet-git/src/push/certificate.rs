@@ -1,0 +1,106 @@
+//! Signed pushes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// How git shows that a signature is good, and that the nonce is the one that it gave.
+const GOOD: &str = "G";
+const FRESH: [&str; 2] = ["OK", "SLOP"];
+
+/// How a push was signed (`git push --signed`), as git tells its hooks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(default)]
+pub struct Certificate {
+    /// The blob that holds it (`GIT_PUSH_CERT`).
+    pub id: String,
+    /// Who has signed, where git could find out.
+    pub signer: String,
+    /// With which key.
+    pub key: String,
+    /// What git makes of the signature: the letters of `%G?` in `git log`.
+    pub status: String,
+    /// The nonce that was signed.
+    pub nonce: String,
+    /// What git makes of that: `OK`, `SLOP`, `BAD`, `UNSOLICITED` or `MISSING`.
+    pub nonce_status: String,
+    /// How many seconds too old it is.
+    pub nonce_slop: String,
+}
+
+impl Certificate {
+    /// The variables of a hook that tell of it.
+    pub fn variables(&self) -> [(&'static str, &str); 7] {
+        [
+            ("GIT_PUSH_CERT", &self.id),
+            ("GIT_PUSH_CERT_SIGNER", &self.signer),
+            ("GIT_PUSH_CERT_KEY", &self.key),
+            ("GIT_PUSH_CERT_STATUS", &self.status),
+            ("GIT_PUSH_CERT_NONCE", &self.nonce),
+            ("GIT_PUSH_CERT_NONCE_STATUS", &self.nonce_status),
+            ("GIT_PUSH_CERT_NONCE_SLOP", &self.nonce_slop),
+        ]
+    }
+
+    /// That of a hook with these variables, if there is one.
+    pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let get = |name| variable(name).unwrap_or_default();
+        let id = variable("GIT_PUSH_CERT").filter(|id| !id.is_empty())?;
+        Some(Self {
+            id,
+            signer: get("GIT_PUSH_CERT_SIGNER"),
+            key: get("GIT_PUSH_CERT_KEY"),
+            status: get("GIT_PUSH_CERT_STATUS"),
+            nonce: get("GIT_PUSH_CERT_NONCE"),
+            nonce_status: get("GIT_PUSH_CERT_NONCE_STATUS"),
+            nonce_slop: get("GIT_PUSH_CERT_NONCE_SLOP"),
+        })
+    }
+
+    /// Whether somebody of the allowed signers has signed this very push.
+    pub fn is_verified(&self) -> bool {
+        self.status == GOOD && FRESH.contains(&self.nonce_status.as_str())
+    }
+}
+
+impl fmt::Display for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { signer, key, status, nonce_status, .. } = self;
+        match self.is_verified() {
+            true => write!(f, "verified: {signer} ({key})"),
+            false => write!(f, "unverified: signature {status}, nonce {nonce_status}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_good_signature_of_a_fresh_nonce_is_verified() {
+        let certificate = |status: &str, nonce_status: &str| Certificate {
+            status: status.into(),
+            nonce_status: nonce_status.into(),
+            ..Certificate::default()
+        };
+        for (status, nonce) in [("G", "OK"), ("G", "SLOP")] {
+            assert!(certificate(status, nonce).is_verified());
+        }
+        for (status, nonce) in [("G", "BAD"), ("U", "OK"), ("B", "OK"), ("N", "OK"), ("", "")] {
+            assert!(!certificate(status, nonce).is_verified(), "{status} {nonce}");
+            assert!(certificate(status, nonce).to_string().starts_with("unverified"));
+        }
+    }
+
+    #[test]
+    fn the_variables_of_hooks_are_read_and_written() {
+        let all = |name: &str| name.strip_prefix("GIT_PUSH_").map(str::to_lowercase);
+        let certificate = Certificate::from_variables(all).unwrap();
+        for (name, value) in certificate.variables() {
+            assert_eq!(all(name).as_deref(), Some(value));
+        }
+        assert_eq!(Certificate::from_variables(|_| None), None);
+    }
+}

@@ -1,0 +1,340 @@
+//! The node's own decision about a push.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashSet,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use alknet_core::BoxFuture;
+use tokio::task::spawn_blocking;
+
+use super::{
+    Gate, OwnerHooks, Push, RefChange, Refused, Say,
+    objects::Objects,
+    owner::{View, When},
+};
+use crate::{
+    record::Record,
+    repositories::{Repository, Settings},
+    server::Caller,
+};
+
+/// The refs that are the node's own.
+const RESERVED: &str = "refs/alknet/";
+/// What the pusher is told where the details are not theirs to know.
+const DECLINED: &str = "a hook of the node's owner declined";
+const BROKEN: &str = "a hook of the node's owner cannot be run";
+/// Why a change is refused that nobody was asked about before.
+const UNCHECKED: &str = "it was not checked";
+/// The reason where the engine gave none.
+const NOT_DONE: &str = "not done";
+/// What has no place among refs.
+const NO_REF: &str = "no ref is called this";
+/// What moves another ref than it names.
+const SYMBOLIC: &str = "a symbolic ref is not pushed to";
+
+/// Decides about one push: by the grants of the caller, the settings of the repository, and the
+/// owner's hooks. Records what came of it.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pub(crate) repository: Repository,
+    pub(crate) caller: Caller,
+    /// Whether it is news that a push has made the repository.
+    pub(crate) news: Option<Arc<AtomicBool>>,
+    pub(crate) hooks: Option<OwnerHooks>,
+    /// The most bytes of an object.
+    pub(crate) largest: u64,
+    pub(crate) record: Arc<Record>,
+    pub(crate) progress: Mutex<Progress>,
+}
+
+/// How far a push has come.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    push: Push,
+    refused: Refused,
+    told: bool,
+    /// What was wanted, where nobody was asked.
+    unasked: Vec<RefChange>,
+}
+
+impl Guard {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The end of the push, however it came. If it has not been recorded, it is now. Waits for
+    /// the disk.
+    pub(crate) fn finish(&self) {
+        let changes = {
+            let mut progress = self.progress();
+            if progress.told {
+                return;
+            }
+            if progress.push.changes.is_empty() {
+                let wanted = std::mem::take(&mut progress.unasked);
+                drop(progress);
+                return self.expose(wanted);
+            }
+            progress.push.without(&progress.refused).changes
+        };
+        // A git that was killed may have changed refs and not said so.
+        let changed = changes.into_iter().filter(|change| self.has_happened(change));
+        self.tell(&changed.collect::<Vec<_>>());
+    }
+
+    /// Tells what has happened of changes about which nobody was asked: nothing should have.
+    fn expose(&self, wanted: Vec<RefChange>) {
+        // Those of the node git refuses before it asks; they may be as somebody says they want.
+        let wanted = wanted.into_iter().filter(|it| !it.reference.starts_with(RESERVED));
+        let changed: Vec<_> = wanted.filter(|change| self.has_happened(change)).collect();
+        if changed.is_empty() {
+            return;
+        }
+        let (repository, refs) = (&self.repository.name, changed.len());
+        tracing::error!(%repository, refs, "git has not asked about a push that it has done");
+        self.progress().push = Push::new(changed.clone());
+        self.tell(&changed);
+    }
+
+    /// The refs that it may have changed.
+    pub(crate) fn refs(&self) -> Vec<String> {
+        let progress = self.progress();
+        let passed = progress.push.without(&progress.refused).changes;
+        let refs = passed.into_iter().filter(RefChange::is_of_a_ref);
+        refs.map(|change| change.reference).collect()
+    }
+
+    fn has_happened(&self, change: &RefChange) -> bool {
+        // A part of a name would find the ref that it is a part of.
+        if !change.is_of_a_ref() {
+            return false;
+        }
+        let Ok(repository) = gix::open(&self.repository.path) else { return false };
+        match repository.try_find_reference(change.reference.as_str()) {
+            Ok(Some(reference)) => {
+                reference.try_id().is_some_and(|id| id.detach() == change.new)
+                    && change.old != change.new
+            }
+            Ok(None) => change.deletes(),
+            Err(_) => false,
+        }
+    }
+
+    fn tell(&self, changed: &[RefChange]) {
+        let (push, mut refused) = {
+            let mut progress = self.progress();
+            progress.told = true;
+            (progress.push.clone(), progress.refused.clone())
+        };
+        let done: HashSet<_> = changed.iter().collect();
+        for change in push.changes.iter().filter(|change| !done.contains(change)) {
+            refused.entry(change.reference.clone()).or_insert_with(|| NOT_DONE.into());
+        }
+        let news = self.news.as_ref().filter(|_| !changed.is_empty());
+        if news.is_some_and(|news| news.swap(false, Ordering::Relaxed)) {
+            self.record.created(&self.caller, &self.repository.name);
+        }
+        self.record.pushed(&self.caller, &self.repository.name, &push, changed, &refused);
+    }
+
+    /// What grants and settings have against the changes.
+    async fn against(&self, push: &Push) -> Refused {
+        let mut refused: Refused = push
+            .changes
+            .iter()
+            .filter_map(|change| Some((change.reference.clone(), self.forbids(change)?)))
+            .collect();
+        let check = Check {
+            objects: Objects::new(self.repository.path.clone(), push.quarantine.clone()),
+            changes: push.without(&refused).changes,
+            settings: self.repository.settings.clone(),
+            largest: self.largest,
+        };
+        match spawn_blocking(move || check.run()).await {
+            Ok(found) => refused.extend(found),
+            Err(_) => refused.extend(all(push, "the push could not be checked")),
+        }
+        refused
+    }
+
+    /// What grants and reserved names have against a change.
+    fn forbids(&self, change: &RefChange) -> Option<String> {
+        let reference = change.reference.as_str();
+        if !change.is_of_a_ref() {
+            return Some(NO_REF.into());
+        }
+        if reference.starts_with(RESERVED) {
+            return Some(format!("{RESERVED} is the node's own"));
+        }
+        match self.caller.rights().write(&self.repository.name, reference) {
+            true => None,
+            false => Some("you may not push to this ref".into()),
+        }
+    }
+
+    async fn hooks(&self, when: When) -> Result<Vec<PathBuf>, ()> {
+        let Some(hooks) = self.hooks.clone() else { return Ok(Vec::new()) };
+        let name = self.repository.name.clone();
+        let found = spawn_blocking(move || hooks.find(when, &name)).await;
+        match found.map_err(drop)? {
+            Ok(paths) => Ok(paths),
+            Err(error) => {
+                let source = std::error::Error::source(&error);
+                tracing::error!(%error, source, "a hook is not run, and pushes are refused");
+                Err(())
+            }
+        }
+    }
+
+    /// Runs hooks one after the other; whether all agree.
+    async fn run(
+        &self,
+        paths: &[PathBuf],
+        change: Option<&RefChange>,
+        push: &Push,
+        say: &Say,
+    ) -> bool {
+        let Some(hooks) = &self.hooks else { return true };
+        let Repository { name, path: repository, .. } = &self.repository;
+        let view = View { name, repository, caller: &self.caller, push };
+        let arguments = change.map_or_else(Vec::new, |RefChange { reference, old, new }| {
+            vec![reference.clone(), old.to_string(), new.to_string()]
+        });
+        let input = if change.is_some() { &[] } else { push.changes.as_slice() };
+        for path in paths {
+            if !hooks.run(path, &arguments, input, &view, say).await {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// What is checked where the disk may take its time.
+struct Check {
+    objects: Objects,
+    changes: Vec<RefChange>,
+    settings: Settings,
+    largest: u64,
+}
+
+impl Check {
+    fn run(self) -> Refused {
+        let Self { objects, changes, settings, largest } = self;
+        let adds = objects.came() || changes.iter().any(|change| !change.deletes());
+        let size = adds.then(|| objects.inspect(settings.quota, largest).err()).flatten();
+        let size = size.map(|why| why.to_string());
+        let symbolic = objects.symbolic(&changes);
+        let against = |change: &RefChange| {
+            if symbolic.contains(&change.reference) {
+                return Some(SYMBOLIC.to_owned());
+            }
+            // What came stays in the repository if any ref changes, also if one goes.
+            let size = size.as_ref().filter(|_| objects.came() || !change.deletes());
+            size.cloned().or_else(|| protects(&settings, change, &objects).map(str::to_owned))
+        };
+        changes
+            .into_iter()
+            .filter_map(|change| against(&change).map(|why| (change.reference, why)))
+            .collect()
+    }
+}
+
+/// What the protection of a ref has against a change.
+fn protects(settings: &Settings, change: &RefChange, objects: &Objects) -> Option<&'static str> {
+    if !settings.protects(&change.reference) {
+        return None;
+    }
+    // First of all: git deletes a ref also for who says that it named nothing.
+    if change.deletes() {
+        return Some("protected: it may not be deleted");
+    }
+    // Git makes a ref only if there is none.
+    if change.creates() {
+        return None;
+    }
+    if change.reference.starts_with("refs/tags/") {
+        return Some("protected: a tag may not be moved");
+    }
+    let forward = objects.is_fast_forward(change);
+    (!forward).then_some("protected: only descendants of what it names may be pushed")
+}
+
+fn all(push: &Push, why: &str) -> Refused {
+    push.changes.iter().map(|change| (change.reference.clone(), why.to_owned())).collect()
+}
+
+impl Gate for Guard {
+    fn check<'a>(&'a self, push: Push, say: &'a Say) -> BoxFuture<'a, Refused> {
+        Box::pin(async move {
+            self.progress().push = push.clone();
+            let mut refused = self.against(&push).await;
+            let passed = push.without(&refused);
+            if !passed.changes.is_empty() {
+                match self.hooks(When::PreReceive).await {
+                    Err(()) => refused.extend(all(&passed, BROKEN)),
+                    Ok(paths) => {
+                        if !self.run(&paths, None, &passed, say).await {
+                            refused.extend(all(&passed, DECLINED));
+                        }
+                    }
+                }
+            }
+            self.progress().refused = refused.clone();
+            if push.without(&refused).changes.is_empty() {
+                self.tell(&[]);
+            }
+            refused
+        })
+    }
+
+    fn update<'a>(&'a self, changes: Vec<RefChange>, say: &'a Say) -> BoxFuture<'a, Refused> {
+        Box::pin(async move {
+            let push = self.progress().push.clone();
+            let checked: HashSet<_> = push.changes.iter().collect();
+            let unchecked = changes.iter().filter(|change| !checked.contains(change));
+            let mut refused: Refused =
+                unchecked.map(|it| (it.reference.clone(), UNCHECKED.to_owned())).collect();
+            let push = Push { changes, quarantine: None, ..push.clone() }.without(&refused);
+            match self.hooks(When::Update).await {
+                Err(()) => refused.extend(all(&push, BROKEN)),
+                Ok(paths) if paths.is_empty() => {}
+                Ok(paths) => {
+                    for change in &push.changes {
+                        if !self.run(&paths, Some(change), &push, say).await {
+                            refused.insert(change.reference.clone(), DECLINED.into());
+                        }
+                    }
+                }
+            }
+            self.progress().refused.extend(refused.clone());
+            refused
+        })
+    }
+
+    fn unasked(&self, wanted: Vec<RefChange>) {
+        self.progress().unasked = wanted;
+    }
+
+    fn done<'a>(&'a self, changes: Vec<RefChange>, say: &'a Say) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            self.tell(&changes);
+            let push = self.progress().push.clone();
+            let push = Push { changes, quarantine: None, ..push };
+            match self.hooks(When::PostReceive).await {
+                Ok(paths) => {
+                    self.run(&paths, None, &push, say).await;
+                }
+                Err(()) => say.line(BROKEN).await,
+            }
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! The hooks of the node's owner.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use alknet_host::{Pipes, Process};
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::Command,
+    time::timeout,
+};
+
+use super::{Push, RefChange, Say};
+use crate::{name::RepositoryName, server::Caller};
+
+/// How much of what a hook says the pusher sees, in bytes.
+const SAID: usize = 1 << 20;
+/// How much of it is passed on at once.
+const PIECE: usize = 8 << 10;
+/// How long a hook may take, where nothing else is said.
+const DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// How long a hook that is told to end may take for it.
+const GRACE: Duration = Duration::from_secs(2);
+/// The bits of a mode: who may write, who may start it, and that each removes only their own.
+const OTHERS_WRITE: u32 = 0o022;
+const EXECUTABLE: u32 = 0o111;
+const STICKY: u32 = 0o1000;
+
+/// The hooks of the node's owner: programs `pre-receive`, `update` and `post-receive` in a
+/// folder for all repositories, and then in the folder of the repository's name within it.
+///
+/// They are called as git calls its own (githooks(5)), in the repository, with git's variables
+/// and `ALKNET_REPOSITORY`, `ALKNET_IDENTITY` and `ALKNET_IDENTITY_NAME`; nothing else of the
+/// node's environment but `PATH` and `HOME`. No other file is ever run. A file that is not
+/// executable is no hook. A hook that somebody else could change refuses the push.
+#[derive(Debug, Clone)]
+pub struct OwnerHooks {
+    folder: PathBuf,
+    deadline: Duration,
+}
+
+/// Somebody other than the node's account or root could change a hook.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UntrustedHook {
+    /// By itself, or by a folder on its way.
+    #[error("others than the owner of the node can change {0}")]
+    Exposed(PathBuf),
+    /// It cannot be looked at.
+    #[error("{path}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Which hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    PreReceive,
+    Update,
+    PostReceive,
+}
+
+impl When {
+    fn name(self) -> &'static str {
+        match self {
+            Self::PreReceive => "pre-receive",
+            Self::Update => "update",
+            Self::PostReceive => "post-receive",
+        }
+    }
+}
+
+/// A push as hooks see it.
+pub(super) struct View<'a> {
+    pub(super) name: &'a RepositoryName,
+    pub(super) repository: &'a Path,
+    pub(super) caller: &'a Caller,
+    pub(super) push: &'a Push,
+}
+
+impl OwnerHooks {
+    /// Those in a folder, each of which may take five minutes.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), deadline: DEADLINE }
+    }
+
+    /// With another time that each may take.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// The hooks for a moment of a push to this repository, in their order. Waits for the
+    /// disk.
+    pub(super) fn find(
+        &self,
+        when: When,
+        repository: &RepositoryName,
+    ) -> Result<Vec<PathBuf>, UntrustedHook> {
+        let folders = [self.folder.clone(), self.folder.join(repository.as_str())];
+        let found = folders.into_iter().map(|folder| trusted(&folder.join(when.name())));
+        found.filter_map(Result::transpose).collect()
+    }
+
+    /// Runs a hook; whether it agrees.
+    pub(super) async fn run(
+        &self,
+        hook: &Path,
+        arguments: &[String],
+        input: &[RefChange],
+        view: &View<'_>,
+        say: &Say,
+    ) -> bool {
+        let mut command = Command::new(hook);
+        command.args(arguments).current_dir(view.repository).env_clear();
+        command.envs(variables(view));
+        let lines: String = input.iter().map(|change| change.to_line() + "\n").collect();
+        let (mut process, pipes) = match Process::with_pipes(command) {
+            Ok(started) => started,
+            Err(error) => {
+                tracing::warn!(hook = %hook.display(), %error, "a hook cannot be started");
+                return false;
+            }
+        };
+        let talk = talk(&mut process, pipes, lines, say);
+        match timeout(self.deadline, talk).await {
+            Ok(Ok(agrees)) => return agrees,
+            Ok(Err(error)) => tracing::warn!(hook = %hook.display(), %error, "a hook failed"),
+            Err(_) => {
+                tracing::warn!(hook = %hook.display(), "a hook took too long");
+                say.line("a hook took too long").await;
+            }
+        }
+        process.hang_up(GRACE).await;
+        false
+    }
+}
+
+async fn talk(process: &mut Process, pipes: Pipes, lines: String, say: &Say) -> io::Result<bool> {
+    let Pipes { stdin: Some(mut stdin), stdout: Some(stdout), stderr: Some(stderr) } = pipes else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
+    let feed = async {
+        // A hook need not read.
+        let _ = stdin.write_all(lines.as_bytes()).await;
+        drop(stdin);
+    };
+    let ((), out, complaints) = tokio::join!(feed, pass_on(stdout, say), pass_on(stderr, say));
+    out.and(complaints)?;
+    Ok(process.exited().await?.success())
+}
+
+/// Passes on what a hook says; what is too much is read and forgotten.
+async fn pass_on(mut from: impl AsyncRead + Unpin, say: &Say) -> io::Result<()> {
+    let mut left = SAID;
+    let mut buffer = vec![0; PIECE];
+    loop {
+        let count = from.read(&mut buffer).await?;
+        if count == 0 {
+            return Ok(());
+        }
+        let piece = buffer.get(..count.min(left)).unwrap_or_default();
+        left -= piece.len();
+        if !piece.is_empty() {
+            say.bytes(Bytes::copy_from_slice(piece)).await;
+        }
+    }
+}
+
+fn variables(view: &View<'_>) -> Vec<(OsString, OsString)> {
+    let View { name, repository, caller, push } = view;
+    let mut variables: Vec<(OsString, OsString)> = Vec::new();
+    let mut set = |name: &str, value: OsString| variables.push((name.into(), value));
+    for inherited in ["PATH", "HOME"] {
+        env::var_os(inherited).into_iter().for_each(|value| set(inherited, value));
+    }
+    set("LC_ALL", "C.UTF-8".into());
+    set("GIT_DIR", repository.into());
+    set("ALKNET_REPOSITORY", name.as_str().into());
+    if let Some(identity) = &caller.identity {
+        set("ALKNET_IDENTITY", identity.id.as_str().into());
+        set("ALKNET_IDENTITY_NAME", identity.name.as_str().into());
+    }
+    if let Some(quarantine) = &push.quarantine {
+        set("GIT_QUARANTINE_PATH", quarantine.into());
+        set("GIT_OBJECT_DIRECTORY", quarantine.into());
+        set("GIT_ALTERNATE_OBJECT_DIRECTORIES", repository.join("objects").into());
+    }
+    set("GIT_PUSH_OPTION_COUNT", push.options.len().to_string().into());
+    for (nth, option) in push.options.iter().enumerate() {
+        set(&format!("GIT_PUSH_OPTION_{nth}"), option.into());
+    }
+    for (name, value) in push.certificate.iter().flat_map(|it| it.variables()) {
+        set(name, value.into());
+    }
+    variables
+}
+
+/// The program behind a path; `None` if there is none. Its whole way has to be the owner's.
+fn trusted(path: &Path) -> Result<Option<PathBuf>, UntrustedHook> {
+    let failed = |source| UntrustedHook::File { path: path.into(), source };
+    let real = match fs::canonicalize(path) {
+        Ok(real) => real,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(source) => return Err(failed(source)),
+    };
+    let file = fs::metadata(&real).map_err(failed)?;
+    if !file.is_file() || file.mode() & EXECUTABLE == 0 {
+        return Ok(None);
+    }
+    for step in real.ancestors() {
+        let it = fs::symlink_metadata(step).map_err(failed)?;
+        let ours = it.uid() == 0 || it.uid() == rustix::process::geteuid().as_raw();
+        let closed = it.mode() & OTHERS_WRITE == 0 || (it.is_dir() && it.mode() & STICKY != 0);
+        if !ours || !closed {
+            return Err(UntrustedHook::Exposed(step.into()));
+        }
+    }
+    Ok(Some(real))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}

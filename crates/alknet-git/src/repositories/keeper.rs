@@ -1,0 +1,428 @@
+//! What a node does with its repositories while nobody asks: garbage collection after pushes,
+//! and mirrors that look for news.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use alknet_core::{Audit, AuditChange, AuditEvent};
+use tokio::{
+    sync::{Notify, Semaphore},
+    task::{self, JoinSet},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    Collected, Repositories, Repository, RepositoryError, RunError,
+    collect::{self, Depth},
+    files::Lock,
+};
+use crate::{
+    engine::InstalledGit,
+    events::{Event, EventKind, Events},
+    mirror::{self, MirrorError, MirrorPolicy, MirrorStatus},
+    name::RepositoryName,
+    push::RefChange,
+};
+
+/// Held, in a repository, by whoever looks for news of a mirror.
+const MIRROR_LOCK: &str = "alknet-mirror.lock";
+/// How often it is looked which mirrors are due: another process may have made one.
+const TICK: Duration = Duration::from_secs(15);
+/// How often what killed processes of git left is removed.
+const TIDY: Duration = Duration::from_secs(60 * 60);
+/// The most repositories that wait to be looked after; a push to one more is looked after at
+/// its next push.
+const MOST_WAITING: usize = 10_000;
+
+/// The most changes of refs that an entry of the audit log names.
+const MAX_CHANGES: usize = 100;
+/// The longest name of a ref in it, in characters.
+const MAX_NAME: usize = 256;
+
+/// What a [`Keeper`] is made from.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct KeeperConfig {
+    /// The repositories.
+    pub repositories: Repositories,
+    /// What does the work.
+    pub git: InstalledGit,
+    /// What mirrors may do.
+    pub mirrors: MirrorPolicy,
+    /// Whether garbage is collected after pushes, when there is enough.
+    pub automatic: bool,
+    /// Whether a whole collection writes a bundle for clones.
+    pub bundles: bool,
+    /// How long each step of a collection may take.
+    pub deadline: Duration,
+    /// What happens to the repositories: pushes are heard of here, and what mirrors have
+    /// brought is told.
+    pub events: Events,
+    /// Where it is recorded what mirrors have brought.
+    pub audit: Audit,
+}
+
+impl KeeperConfig {
+    /// With a collection after pushes, no bundles, and mirrors of the public Internet.
+    pub fn new(
+        repositories: Repositories,
+        git: InstalledGit,
+        events: Events,
+        audit: Audit,
+    ) -> Self {
+        Self {
+            repositories,
+            git,
+            mirrors: MirrorPolicy::default(),
+            automatic: true,
+            bundles: false,
+            deadline: Duration::from_secs(60 * 60),
+            events,
+            audit,
+        }
+    }
+}
+
+/// Looks after repositories. Cheap to clone; clones share their work.
+#[derive(Clone)]
+pub struct Keeper(Arc<Shared>);
+
+struct Shared {
+    config: KeeperConfig,
+    /// Repositories that were pushed to.
+    waiting: Mutex<BTreeSet<RepositoryName>>,
+    wake: Notify,
+    /// One collection at a time.
+    turn: Semaphore,
+}
+
+/// A repository could not be looked after.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeeperError {
+    /// Somebody else is doing the same.
+    #[error("{0} is being looked after already")]
+    Busy(RepositoryName),
+    /// It is no copy of another one.
+    #[error("{0} is no mirror")]
+    NoMirror(RepositoryName),
+    /// The repository cannot be used.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// Git could not collect its garbage.
+    #[error(transparent)]
+    Git(#[from] RunError),
+    /// It could not get its content.
+    #[error(transparent)]
+    Mirror(#[from] MirrorError),
+    /// The node is ending.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Keeper {
+    /// One that does nothing yet.
+    pub fn new(config: KeeperConfig) -> Self {
+        let (waiting, wake, turn) = (Mutex::default(), Notify::new(), Semaphore::new(1));
+        Self(Arc::new(Shared { config, waiting, wake, turn }))
+    }
+
+    /// Says that refs of a repository have changed. Neither waits nor blocks.
+    fn pushed(&self, name: &RepositoryName) {
+        let mut waiting = self.waiting();
+        if self.0.config.automatic && waiting.len() < MOST_WAITING {
+            waiting.insert(name.clone());
+            self.0.wake.notify_one();
+        }
+    }
+
+    /// Works until it is dropped, which ends what is in progress.
+    pub async fn run(&self) {
+        tokio::join!(
+            self.hear_of_pushes(),
+            self.collect_what_waits(),
+            self.follow_mirrors(),
+            self.tidy(),
+        );
+    }
+
+    /// Collects all garbage of a repository, after what is in progress. Cancel safe: it then
+    /// is as good as before.
+    pub async fn collect(&self, name: &RepositoryName) -> Result<Collected, KeeperError> {
+        let _turn = self.0.turn.acquire().await.map_err(|_| KeeperError::Interrupted)?;
+        let (repository, _lock) = self.locked(name, collect::LOCK).await?;
+        let before = measure(&repository).await?;
+        self.collect_to(&repository, Depth::Whole).await?;
+        let after = measure(&repository).await?;
+        Ok(Collected { before, after })
+    }
+
+    /// Lets a mirror look for news now; gives what has changed. Cancel safe.
+    pub async fn update(&self, name: &RepositoryName) -> Result<Vec<RefChange>, KeeperError> {
+        let (repository, _lock) = self.locked(name, MIRROR_LOCK).await?;
+        let Some(mirror) = repository.settings.mirror.clone() else {
+            return Err(KeeperError::NoMirror(name.clone()));
+        };
+        let KeeperConfig { repositories, git, mirrors, .. } = &self.0.config;
+        let fetched = mirror::fetch(git, repositories, &repository, &mirror, mirrors).await;
+        let failure = fetched.as_ref().err().map(chain);
+        let (store, noted, every) =
+            (repositories.clone(), repository.clone(), mirrors.every(&mirror));
+        let changed = fetched.as_ref().is_ok_and(|changes| !changes.is_empty());
+        blocking(move || {
+            if changed {
+                store.touched(&noted);
+            }
+            note(&store, &noted, failure, every)
+        })
+        .await?;
+        let changes = fetched?;
+        if changed {
+            self.tell(&repository, &changes);
+        }
+        Ok(changes)
+    }
+
+    async fn hear_of_pushes(&self) {
+        let mut events = self.0.config.events.subscribe();
+        while let Some(event) = events.next().await {
+            let Ok(event) = event else { continue };
+            let Ok(name) = event.repository.parse::<RepositoryName>() else { continue };
+            if event.event != EventKind::Push {
+                continue;
+            }
+            let (repositories, pushed) = (self.0.config.repositories.clone(), name.clone());
+            let noted = blocking(move || {
+                if let Some(repository) = repositories.get(&pushed)? {
+                    repositories.touched(&repository);
+                }
+                Ok(())
+            });
+            match noted.await {
+                Ok(()) => self.pushed(&name),
+                Err(error) => tracing::debug!(%name, error = chain(&error), "not looked after"),
+            }
+        }
+    }
+
+    /// Tells of what a mirror has brought.
+    fn tell(&self, repository: &Repository, changes: &[RefChange]) {
+        let KeeperConfig { events, audit, .. } = &self.0.config;
+        let told = |change: &RefChange| AuditChange {
+            name: change.reference.chars().take(MAX_NAME).collect(),
+            old: change.old.to_string(),
+            new: change.new.to_string(),
+            refused: None,
+        };
+        audit.record(AuditEvent {
+            event: "git-mirror",
+            repository: Some(repository.name.to_string()),
+            changes: changes.iter().take(MAX_CHANGES).map(told).collect(),
+            more_changes: changes.len().checked_sub(MAX_CHANGES).filter(|more| *more > 0),
+            ..AuditEvent::default()
+        });
+        let event = Event::new(EventKind::Push, &repository.name, None);
+        events.send(event.with_changes(changes));
+    }
+
+    async fn collect_what_waits(&self) {
+        loop {
+            self.0.wake.notified().await;
+            loop {
+                let next = self.waiting().pop_first();
+                let Some(name) = next else { break };
+                if let Err(error) = self.collect_if_due(&name).await {
+                    tracing::warn!(%name, error = chain(&error), "garbage is not collected");
+                }
+            }
+        }
+    }
+
+    async fn collect_if_due(&self, name: &RepositoryName) -> Result<(), KeeperError> {
+        let (repositories, wanted) = (self.0.config.repositories.clone(), name.clone());
+        let due = move || {
+            let found = repositories.get(&wanted)?;
+            Ok(found.is_some_and(|repository| collect::is_due(&repository.path)))
+        };
+        if !blocking(due).await? {
+            return Ok(());
+        }
+        let _turn = self.0.turn.acquire().await.map_err(|_| KeeperError::Interrupted)?;
+        match self.locked(name, collect::LOCK).await {
+            Ok((repository, _lock)) => self.collect_to(&repository, Depth::Quick).await,
+            // Whoever does it does it for us, too.
+            Err(KeeperError::Busy(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn collect_to(&self, repository: &Repository, depth: Depth) -> Result<(), KeeperError> {
+        let KeeperConfig { git, bundles, deadline, repositories, .. } = &self.0.config;
+        let tidied = repository.clone();
+        blocking(move || collect::tidy(&tidied.path).map_err(|source| tidied.failed(source)))
+            .await?;
+        collect::collect(git, repository, depth, *bundles, *deadline).await?;
+        repositories.resized(&repository.name);
+        Ok(())
+    }
+
+    async fn follow_mirrors(&self) {
+        let slots = Arc::new(Semaphore::new(self.0.config.mirrors.at_once.max(1)));
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looking = JoinSet::new();
+        let mut names = HashSet::new();
+        loop {
+            tokio::select! {
+                Some(done) = looking.join_next() => {
+                    if let Ok(name) = done {
+                        names.remove(&name);
+                    }
+                    continue;
+                }
+                _ = ticks.tick() => {}
+            }
+            for name in self.due_mirrors().await {
+                if names.contains(&name) {
+                    continue;
+                }
+                // The others are due at the next tick as well.
+                let Ok(slot) = slots.clone().try_acquire_owned() else { break };
+                names.insert(name.clone());
+                let keeper = self.clone();
+                looking.spawn(async move {
+                    let _slot = slot;
+                    match keeper.update(&name).await {
+                        Ok(_) | Err(KeeperError::Busy(_) | KeeperError::NoMirror(_)) => {}
+                        Err(error) => {
+                            tracing::warn!(%name, error = chain(&error), "a mirror has no news");
+                        }
+                    }
+                    name
+                });
+            }
+        }
+    }
+
+    /// Those whose time has come, who has waited longest first.
+    async fn due_mirrors(&self) -> Vec<RepositoryName> {
+        let repositories = self.0.config.repositories.clone();
+        let found = blocking(move || {
+            let now = mirror::now();
+            let mut due = Vec::new();
+            for repository in repositories.list(|_| true, false, usize::MAX)? {
+                if repository.settings.mirror.is_none() {
+                    continue;
+                }
+                let next = repositories.mirror_status(&repository).unwrap_or_default().next;
+                if next <= now {
+                    due.push((next, repository.name));
+                }
+            }
+            due.sort();
+            Ok(due.into_iter().map(|(_, name)| name).collect())
+        });
+        found.await.unwrap_or_else(|error: KeeperError| {
+            tracing::warn!(error = chain(&error), "mirrors cannot be listed");
+            Vec::new()
+        })
+    }
+
+    async fn tidy(&self) {
+        let mut ticks = interval(TIDY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let repositories = self.0.config.repositories.clone();
+            let tidied = blocking(move || {
+                for repository in repositories.list(|_| true, false, usize::MAX)? {
+                    if let Err(error) = collect::tidy(&repository.path) {
+                        tracing::warn!(name = %repository.name, %error, "not tidied");
+                    }
+                }
+                Ok(())
+            });
+            if let Err(error) = tidied.await {
+                tracing::warn!(error = chain(&error), "repositories are not tidied");
+            }
+        }
+    }
+
+    /// A repository that nobody else does the same work on.
+    async fn locked(
+        &self,
+        name: &RepositoryName,
+        lock: &'static str,
+    ) -> Result<(Repository, Lock), KeeperError> {
+        let (repositories, wanted) = (self.0.config.repositories.clone(), name.clone());
+        let locked = blocking(move || {
+            let repository = repositories.find(&wanted)?;
+            let missing = || RepositoryError::Missing(wanted.clone());
+            let folder = repositories.folder(&wanted)?.ok_or_else(missing)?;
+            let lock = folder.try_lock(lock).map_err(|source| repository.failed(source))?;
+            Ok(lock.map(|lock| (repository, lock)))
+        });
+        locked.await?.ok_or_else(|| KeeperError::Busy(name.clone()))
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeSet<RepositoryName>> {
+        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keeper").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for KeeperConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeeperConfig")
+            .field("repositories", &self.repositories)
+            .field("mirrors", &self.mirrors)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Notes what came of a look.
+fn note(
+    repositories: &Repositories,
+    repository: &Repository,
+    failure: Option<String>,
+    every: Duration,
+) -> Result<(), RepositoryError> {
+    // Renamed or removed meanwhile.
+    let Some(folder) = repositories.folder(&repository.name)? else { return Ok(()) };
+    let noted =
+        MirrorStatus::read(&folder).and_then(|status| status.after(failure, every).write(&folder));
+    noted.map_err(|source| repository.failed(source))
+}
+
+async fn measure(repository: &Repository) -> Result<u64, KeeperError> {
+    let repository = repository.clone();
+    blocking(move || repository.measure()).await
+}
+
+/// An error with its causes.
+fn chain(error: &impl std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Disks may be slow, and others must not wait for them.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
+) -> Result<T, KeeperError> {
+    let done = task::spawn_blocking(work).await;
+    Ok(done.map_err(|_| KeeperError::Interrupted)??)
+}

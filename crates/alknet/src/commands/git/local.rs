@@ -1,0 +1,155 @@
+//! The repositories of the state folder, also while a node serves them.
+
+use alknet_core::{Audit, AuditEvent};
+use alknet_git::{
+    Events, InstalledGit, Keeper, KeeperError, MirrorError, Repositories, RepositoryError,
+    RepositoryName,
+};
+
+use super::{Change, show::Collected};
+use crate::{
+    audit,
+    commands::audit::unrecorded,
+    config::Config,
+    failure::Failure,
+    git::{
+        self,
+        admin::{self, AdminError, Done, Named, Shown},
+    },
+    home::Home,
+};
+
+/// What is in the state folder, and what looks after it.
+struct Here {
+    home: Home,
+    config: Config,
+    repositories: Repositories,
+}
+
+impl Here {
+    async fn open(home: &Home) -> Result<Self, Failure> {
+        let config = Config::load(home)?;
+        let repositories = git::repositories(home, &config.git).await?;
+        Ok(Self { home: home.clone(), config, repositories })
+    }
+
+    /// The caller waits for what it does; nothing else hears of it.
+    fn keeper(&self) -> Result<Keeper, Failure> {
+        let git = InstalledGit::find().map_err(|error| {
+            Failure::from(error).hint("install git, or start this with its folder in PATH")
+        })?;
+        let (repositories, audit) = (self.repositories.clone(), Audit::to_log());
+        Ok(git::keeper(&self.config.git, repositories, git, Events::default(), audit))
+    }
+
+    /// Does something and records it.
+    fn make(
+        &self,
+        change: impl FnOnce(&Repositories) -> Result<Done, AdminError>,
+    ) -> Result<Done, Failure> {
+        let done = change(&self.repositories).map_err(failed)?;
+        self.record(done.entry.clone())?;
+        Ok(done)
+    }
+
+    fn record(&self, entry: AuditEvent) -> Result<(), Failure> {
+        audit::append_once(&self.home, entry).map_err(unrecorded)
+    }
+
+    fn shown(&self, name: &str) -> Result<Shown, Failure> {
+        let name = parsed(name)?;
+        let found = self.repositories.find(&name).map_err(unusable)?;
+        admin::shown(&self.repositories, &found).map_err(unusable)
+    }
+}
+
+pub(super) async fn change(home: &Home, change: Change) -> Result<Shown, Failure> {
+    let here = Here::open(home).await?;
+    let done = match change {
+        Change::Show(Named { name }) => return here.shown(&name),
+        Change::Create(wanted) => here.make(|all| admin::create(all, &wanted))?,
+        Change::Rename(wanted) => here.make(|all| admin::rename(all, &wanted))?,
+        Change::Configure(wanted) => here.make(|all| admin::configure(all, &wanted))?,
+        Change::Mirror(wanted, _) if wanted.url.is_none() && !wanted.stop => {
+            let name = parsed(&wanted.name)?;
+            let updated = here.keeper()?.update(&name).await;
+            updated.map_err(|error| neglected(&name, error))?;
+            return here.shown(&wanted.name);
+        }
+        Change::Mirror(wanted, credentials) => {
+            here.make(|all| admin::mirror(all, &wanted, credentials))?
+        }
+    };
+    let name = done.repository.map(|repository| repository.name.to_string());
+    here.shown(&name.unwrap_or_default())
+}
+
+pub(super) async fn delete(home: &Home, wanted: Named) -> Result<(), Failure> {
+    let here = Here::open(home).await?;
+    here.make(|all| admin::delete(all, &wanted)).map(drop)
+}
+
+pub(super) async fn list(home: &Home) -> Result<Vec<Shown>, Failure> {
+    let here = Here::open(home).await?;
+    let all = here.repositories.list(|_| true, true, usize::MAX).map_err(unusable)?;
+    all.iter().map(|one| admin::shown(&here.repositories, one).map_err(unusable)).collect()
+}
+
+pub(super) async fn names(home: &Home) -> Result<Vec<String>, Failure> {
+    let here = Here::open(home).await?;
+    let all = here.repositories.list(|_| true, true, usize::MAX).map_err(unusable)?;
+    Ok(all.into_iter().map(|one| one.name.to_string()).collect())
+}
+
+pub(super) async fn collect(home: &Home, names: &[String]) -> Result<Vec<Collected>, Failure> {
+    let here = Here::open(home).await?;
+    let keeper = here.keeper()?;
+    let mut all = Vec::new();
+    for text in names {
+        let name = parsed(text)?;
+        let done = keeper.collect(&name).await.map_err(|error| neglected(&name, error))?;
+        let repository = Some(text.clone());
+        here.record(AuditEvent { event: "git-gc", repository, ..AuditEvent::default() })?;
+        all.push(Collected { name: text.clone(), before: done.before, after: done.after });
+    }
+    Ok(all)
+}
+
+fn parsed(name: &str) -> Result<RepositoryName, Failure> {
+    name.parse().map_err(|error| failed(AdminError::Name(error)))
+}
+
+/// With what can be done about it.
+fn failed(error: AdminError) -> Failure {
+    match error {
+        AdminError::Repository(error) => unusable(error),
+        AdminError::Name(_) | AdminError::Pattern(_) | AdminError::Url(_) => {
+            Failure::usage(error.to_string())
+        }
+    }
+}
+
+fn unusable(error: RepositoryError) -> Failure {
+    let hint = match &error {
+        RepositoryError::Missing(_) => "`alknet git list` shows those that there are",
+        RepositoryError::Exists(_) => "`alknet git rename` gives one of them another name",
+        RepositoryError::NotEmpty(_) => "give the mirror a name of its own",
+        RepositoryError::Settings { .. } => "mend the file, or remove it: settings are lost then",
+        RepositoryError::Invalid(_) => return Failure::usage(error.to_string()),
+        _ => return error.into(),
+    };
+    Failure::from(error).hint(hint)
+}
+
+fn neglected(name: &RepositoryName, error: KeeperError) -> Failure {
+    match error {
+        KeeperError::Repository(error) => unusable(error),
+        KeeperError::NoMirror(_) => Failure::from(error)
+            .hint(format!("`alknet git mirror {name} URL` makes one that is empty a mirror")),
+        KeeperError::Busy(_) => Failure::from(error).hint("wait for it, and try again"),
+        KeeperError::Mirror(MirrorError::Forbidden(_)) => Failure::from(error).hint(
+            "git.mirror_networks in the configuration names networks beside the public Internet",
+        ),
+        error => error.into(),
+    }
+}

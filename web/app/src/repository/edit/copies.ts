@@ -1,0 +1,138 @@
+// Where working copies are: in the browser's own storage, or in folders that were picked.
+
+/** A folder that holds a working copy, or is to hold one. */
+export interface Home {
+  kind: "browser" | "folder";
+  root: FileSystemDirectoryHandle;
+}
+
+interface Picker {
+  showDirectoryPicker?: (options: {
+    id: string;
+    mode: "readwrite";
+  }) => Promise<FileSystemDirectoryHandle>;
+}
+
+interface Asked {
+  queryPermission?: (options: { mode: "readwrite" }) => Promise<PermissionState>;
+  requestPermission?: (options: { mode: "readwrite" }) => Promise<PermissionState>;
+}
+
+const ROOT = "alknet-git";
+const STORE = "folders";
+
+/** The working copies of one person in this browser. */
+export class Copies {
+  readonly #identity: string;
+
+  constructor(identity: string) {
+    this.#identity = identity;
+  }
+
+  /** Whether folders can be picked here. */
+  static get picks(): boolean {
+    return "showDirectoryPicker" in window;
+  }
+
+  /** Where the working copy of a repository is, if there is one. */
+  async find(repository: string): Promise<Home | undefined> {
+    const picked = await transact<FileSystemDirectoryHandle | undefined>("readonly", (store) =>
+      store.get(this.#key(repository)),
+    );
+    if (picked !== undefined) return { kind: "folder", root: picked };
+    try {
+      const all = await this.#all(false);
+      return { kind: "browser", root: await all.getDirectoryHandle(encoded(repository)) };
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** An empty folder in the browser's own storage. */
+  async make(repository: string): Promise<Home> {
+    // Without this a browser may throw it away when it runs out of room.
+    await navigator.storage.persist?.().catch(() => false);
+    const all = await this.#all(true);
+    const name = encoded(repository);
+    await all.removeEntry(name, { recursive: true }).catch(() => undefined);
+    return { kind: "browser", root: await all.getDirectoryHandle(name, { create: true }) };
+  }
+
+  /** A folder in one that is picked now, named as the repository is. */
+  async pick(repository: string): Promise<Home | undefined> {
+    const picker = window as unknown as Required<Picker>;
+    let outer: FileSystemDirectoryHandle;
+    try {
+      outer = await picker.showDirectoryPicker({ id: "alknet-git", mode: "readwrite" });
+    } catch (error) {
+      if (error instanceof DOMException && error.name === "AbortError") return undefined;
+      throw error;
+    }
+    const name = repository.slice(repository.lastIndexOf("/") + 1);
+    const root = await outer.getDirectoryHandle(name, { create: true });
+    for await (const _ of root.keys()) {
+      throw new Error(`${outer.name} has a folder ${name} already, and it is not empty`);
+    }
+    return { kind: "folder", root };
+  }
+
+  /** Finds it again on a later page. */
+  async keep(repository: string, { kind, root }: Home): Promise<void> {
+    if (kind === "browser") return;
+    await transact("readwrite", (store) => store.put(root, this.#key(repository)));
+  }
+
+  /** Removes what is in the browser's own storage; a picked folder stays as it is. */
+  async forget(repository: string, { kind }: Home): Promise<void> {
+    if (kind === "folder") {
+      await transact("readwrite", (store) => store.delete(this.#key(repository)));
+      return;
+    }
+    const all = await this.#all(false);
+    await all.removeEntry(encoded(repository), { recursive: true });
+  }
+
+  async #all(create: boolean): Promise<FileSystemDirectoryHandle> {
+    const storage = await navigator.storage.getDirectory();
+    const root = await storage.getDirectoryHandle(ROOT, { create });
+    return await root.getDirectoryHandle(encoded(this.#identity), { create });
+  }
+
+  #key(repository: string): string {
+    return `${this.#identity}\n${repository}`;
+  }
+}
+
+/** Whether the person lets the page into the folder; `ask` needs their click. */
+export async function allowed({ root }: Home, ask: boolean): Promise<boolean> {
+  const asked = root as FileSystemDirectoryHandle & Asked;
+  const mode = { mode: "readwrite" } as const;
+  const state = ask ? await asked.requestPermission?.(mode) : await asked.queryPermission?.(mode);
+  return state === undefined || state === "granted";
+}
+
+/** A name that is one in any file system. */
+function encoded(name: string): string {
+  return encodeURIComponent(name).replaceAll(".", "%2E").replaceAll("*", "%2A");
+}
+
+async function transact<T>(
+  mode: IDBTransactionMode,
+  work: (store: IDBObjectStore) => IDBRequest,
+): Promise<T> {
+  const opening = indexedDB.open(ROOT, 1);
+  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
+  const database = await settled<IDBDatabase>(opening);
+  try {
+    return await settled<T>(work(database.transaction(STORE, mode).objectStore(STORE)));
+  } finally {
+    database.close();
+  }
+}
+
+function settled<T>(request: IDBRequest): Promise<T> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result as T);
+    request.onerror = () => reject(request.error);
+  });
+}

@@ -1,0 +1,78 @@
+import { button, complaint, make } from "../dom";
+
+/** Larger files are for other editors. */
+const MAX_BYTES = 2 * 1024 * 1024;
+
+/** What becomes of a file. */
+export interface Acts {
+  save(content: Uint8Array<ArrayBuffer>): Promise<void>;
+  remove(): Promise<void>;
+}
+
+export interface Editor {
+  element: HTMLElement;
+  /** Whether there is something that the file does not have. */
+  unsaved(): boolean;
+}
+
+/** A file to be changed; one that is not there yet is made when it is saved. */
+export function editor(
+  path: string,
+  content: Uint8Array<ArrayBuffer> | undefined,
+  acts: Acts,
+): Editor {
+  const text = content === undefined ? { text: "", end: "\n" } : textOf(content);
+  if (text === undefined) {
+    const why = "This is no text that can be edited here.";
+    const element = make("p", { className: "quiet", textContent: why });
+    return { element, unsaved: () => false };
+  }
+  let kept = text.text;
+  const area = make("textarea", {
+    className: "editor",
+    value: kept,
+    spellcheck: false,
+    autocapitalize: "none",
+    "aria-label": `Content of ${path}`,
+  });
+  const said = make("span", { className: "quiet", role: "status" });
+  if (content === undefined) said.textContent = "A new file";
+  const save = button("Save", () => saving(), { className: "main" });
+  const saving = async () => {
+    const { value } = area;
+    try {
+      await acts.save(new TextEncoder().encode(value.replaceAll("\n", text.end)));
+      kept = value;
+      said.textContent = "Saved.";
+      if (remove.parentElement === null) save.after(remove);
+    } catch (error) {
+      said.replaceChildren(complaint(error));
+    }
+  };
+  const remove = button("Delete", async () => {
+    await acts.remove().catch((error: unknown) => said.replaceChildren(complaint(error)));
+  });
+  area.addEventListener("input", () => (said.textContent = area.value === kept ? "" : "Not saved"));
+  area.addEventListener("keydown", (event) => {
+    if (event.key !== "s" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    save.click();
+  });
+  const row = make("div", { className: "row" }, save, content !== undefined && remove, said);
+  const element = make("div", { className: "edit" }, area, row);
+  return { element, unsaved: () => area.value !== kept };
+}
+
+/** A file's text and how its lines end; undefined if it is none. */
+function textOf(content: Uint8Array): { text: string; end: string } | undefined {
+  if (content.length > MAX_BYTES || content.includes(0)) return undefined;
+  try {
+    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(content);
+    const crlf = text.includes("\r\n");
+    // An editor of a page knows one kind of line; a mixture would be lost.
+    if (/\r(?!\n)/.test(text) || (crlf && /(^|[^\r])\n/.test(text))) return undefined;
+    return { text: text.replaceAll("\r\n", "\n"), end: crlf ? "\r\n" : "\n" };
+  } catch {
+    return undefined;
+  }
+}

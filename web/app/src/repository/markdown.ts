@@ -1,0 +1,180 @@
+// Texts of strangers, shown as pages: nothing of them runs, and nothing is fetched for them.
+import createDOMPurify, { type Config } from "dompurify";
+import { Marked } from "marked";
+import { make } from "./dom";
+import { highlight, languageNamed } from "./highlight";
+import "./text.css";
+
+/** Larger texts are shown as they are. */
+export const MAX_MARKDOWN = 512 * 1024;
+
+/** Where links and pictures of a text lead. */
+export interface Links {
+  /** The address of a file beside the text. */
+  file(path: string): string;
+  /** A picture beside the text, as an address that needs no network; undefined if there is none. */
+  picture(path: string): Promise<string | undefined>;
+}
+
+const marked = new Marked({ gfm: true, async: false });
+
+const PURE: Config = {
+  USE_PROFILES: { html: true },
+  FORBID_TAGS: [
+    ...[
+      "style",
+      "form",
+      "button",
+      "textarea",
+      "select",
+      "option",
+      "fieldset",
+      "dialog",
+      "template",
+    ],
+    ...["audio", "video", "source", "track", "picture", "map", "area", "base", "link", "meta"],
+  ],
+  FORBID_ATTR: ["style", "id", "name", "class", "srcset", "background", "poster", "usemap"],
+  ALLOW_DATA_ATTR: false,
+  ALLOW_ARIA_ATTR: false,
+  RETURN_DOM_FRAGMENT: true,
+};
+
+/** What a class may say: the language of a block of code. */
+const LANGUAGE = /^language-([\w+#-]+)$/;
+
+/** Where a picture's address is while it is not fetched. */
+const SOURCE = "data-source";
+
+/** A text in Markdown as elements. */
+export function markdown(text: string, links: Links): HTMLElement {
+  const purify = createDOMPurify(window);
+  purify.addHook("uponSanitizeAttribute", (element, attribute) => {
+    const language = element.localName === "code" && attribute.attrName === "class";
+    if (language && LANGUAGE.test(attribute.attrValue)) attribute.forceKeepAttr = true;
+  });
+  // Before the text becomes part of the page: from then on a picture is fetched.
+  purify.addHook("afterSanitizeAttributes", (element) => {
+    if (element.localName !== "img") return;
+    element.setAttribute(SOURCE, element.getAttribute("src") ?? "");
+    element.removeAttribute("src");
+  });
+  const fragment = purify.sanitize(marked.parse(text) as string, PURE) as unknown as Node;
+  const article = make("article", { className: "markdown" });
+  article.append(fragment);
+  for (const heading of article.querySelectorAll<HTMLElement>("h1, h2, h3, h4, h5, h6")) {
+    heading.dataset["slug"] = slug(heading.textContent);
+  }
+  article.querySelectorAll("a").forEach((link) => lead(link, article, links));
+  article.querySelectorAll("img").forEach((image) => picture(image, links));
+  article.querySelectorAll("input").forEach(box);
+  article.querySelectorAll("table").forEach((table) => {
+    const scrolls = make("div", { className: "scrolls", tabIndex: 0 });
+    table.replaceWith(scrolls);
+    scrolls.append(table);
+  });
+  for (const code of article.querySelectorAll<HTMLElement>("pre > code")) {
+    const name = LANGUAGE.exec(code.className)?.[1];
+    const language = name === undefined ? undefined : languageNamed(name);
+    highlight(code, language).catch(() => undefined);
+  }
+  return article;
+}
+
+/** Leads a link where it should: out of here in a tab of its own, or to a file. */
+function lead(link: HTMLAnchorElement, article: HTMLElement, links: Links): void {
+  const target = link.getAttribute("href") ?? "";
+  link.removeAttribute("target");
+  link.removeAttribute("download");
+  if (/^(https?:\/\/|mailto:)/i.test(target)) {
+    link.target = "_blank";
+    link.rel = "noopener noreferrer nofollow";
+    return;
+  }
+  link.removeAttribute("href");
+  if (target.startsWith("#")) return jump(link, target.slice(1), article);
+  const path = pathOf(target);
+  if (path !== undefined) link.href = links.file(path);
+}
+
+/** A link within the text: the page's own fragment says something else. */
+function jump(link: HTMLAnchorElement, to: string, article: HTMLElement): void {
+  link.href = location.hash;
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    const wanted = slug(decoded(to));
+    for (const heading of article.querySelectorAll<HTMLElement>("[data-slug]")) {
+      if (heading.dataset["slug"] === wanted) return heading.scrollIntoView();
+    }
+  });
+}
+
+/** Shows a picture of the repository's own; one from elsewhere is named and not fetched. */
+function picture(image: HTMLImageElement, links: Links): void {
+  const source = image.getAttribute(SOURCE) ?? "";
+  image.removeAttribute(SOURCE);
+  const path = pathOf(source);
+  if (path === undefined) return elsewhere(image, source);
+  image.loading = "lazy";
+  links.picture(path).then(
+    (address) => (address === undefined ? named(image) : (image.src = address)),
+    () => named(image),
+  );
+}
+
+/** What is in place of a picture that lies on another machine. */
+function elsewhere(image: HTMLImageElement, source: string): void {
+  const label = image.alt || "picture";
+  const url = /^https?:\/\//i.test(source) && URL.canParse(source) ? new URL(source) : undefined;
+  const text = url === undefined ? label : `${label} (on ${url.host})`;
+  // Inside a link the link leads on by itself.
+  const link = url !== undefined && image.closest("a") === null;
+  const rel = "noopener noreferrer nofollow";
+  image.replaceWith(
+    link
+      ? make("a", { textContent: text, href: url.href, target: "_blank", rel })
+      : make("span", { className: "quiet", textContent: text }),
+  );
+}
+
+function named(image: HTMLImageElement): void {
+  image.replaceWith(make("span", { className: "quiet", textContent: image.alt || "picture" }));
+}
+
+/** The boxes of a list of tasks are no form of this page. */
+function box(input: HTMLInputElement): void {
+  if (input.type !== "checkbox") return input.remove();
+  const mark = input.checked ? "☑" : "☐";
+  input.replaceWith(make("span", { textContent: `${mark} ` }));
+}
+
+/** A path in the repository; undefined for any address with a scheme or a host. */
+function pathOf(target: string): string | undefined {
+  if (target === "" || /^[a-z][a-z0-9+.-]*:|^\/\/|^\\/i.test(target)) return undefined;
+  return decoded(target.replace(/[?#].*$/s, ""));
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+/** A heading's text as links within a text name it. */
+export function slug(text: string): string {
+  const plain = text.trim().toLowerCase();
+  return plain.replace(/[^\p{L}\p{N}\s_-]/gu, "").replace(/\s/g, "-");
+}
+
+/** A path that a text in this folder leads to; undefined if that is outside. */
+export function resolve(folder: string, path: string): string | undefined {
+  const words = path.startsWith("/") ? [] : folder.split("/").filter(Boolean);
+  for (const word of path.split("/")) {
+    if (word === "" || word === ".") continue;
+    if (word !== "..") words.push(word);
+    else if (words.pop() === undefined) return undefined;
+  }
+  return words.join("/");
+}

@@ -1,0 +1,313 @@
+import { CallError, SignedOutError, type Client, type Subscription } from "@alknet/client";
+import { Problem, sentence, SignedOut } from "../problem";
+
+/** A repository, as the list has it. */
+export interface Repository {
+  name: string;
+  description: string;
+  public: boolean;
+  default_branch: string | null;
+  empty: boolean;
+  size: number;
+  updated: number | null;
+  rights: { push: boolean; admin: boolean };
+}
+
+export interface Branch {
+  name: string;
+  id: string;
+  protected: boolean;
+  lossy?: boolean;
+}
+
+export interface Tag {
+  name: string;
+  id: string;
+  target: string;
+  annotated: boolean;
+  lossy?: boolean;
+}
+
+export interface Refs {
+  head: { branch: string | null; id: string | null };
+  branches: Branch[];
+  tags: Tag[];
+  more: boolean;
+}
+
+export interface Person {
+  name: string;
+  email: string;
+  time: number;
+  offset: number;
+}
+
+export interface Commit {
+  id: string;
+  parents: string[];
+  author: Person;
+  committer: Person;
+  message: string;
+}
+
+export interface Log {
+  rev: string;
+  commits: Commit[];
+  more: boolean;
+  truncated: boolean;
+}
+
+export type Kind = "tree" | "blob" | "executable" | "link" | "commit";
+
+export interface Entry {
+  name: string;
+  kind: Kind;
+  id: string;
+  size?: number;
+  lossy?: boolean;
+}
+
+export interface Tree {
+  rev: string;
+  entries: Entry[];
+  more: boolean;
+}
+
+export interface Blob {
+  id: string;
+  kind: Kind;
+  size: number;
+  binary: boolean;
+  offset: number;
+  length: number;
+  text?: string;
+  base64?: string;
+  truncated: boolean;
+}
+
+export interface Hunk {
+  old_start: number;
+  old_lines: number;
+  new_start: number;
+  new_lines: number;
+  lines: string[];
+}
+
+export interface Change {
+  path: string;
+  old_path?: string;
+  status: "added" | "deleted" | "modified" | "renamed" | "type";
+  binary: boolean;
+  additions: number;
+  deletions: number;
+  hunks: Hunk[];
+  truncated: boolean;
+}
+
+export interface Diff {
+  from: string | null;
+  to: string;
+  files: Change[];
+  truncated: boolean;
+}
+
+export interface GitEvent {
+  event: "push" | "created" | "renamed" | "deleted" | "settings" | "missed";
+  repository?: string;
+  by?: string;
+  to?: string;
+}
+
+/** What can be set of a repository. */
+export interface Settings {
+  description?: string;
+  public?: boolean;
+  default_branch?: string;
+  /** Patterns of refs, to be protected from now on and no more. */
+  protect?: string[];
+  unprotect?: string[];
+}
+
+/** A place in a repository. */
+export interface Place {
+  repository: string;
+  rev?: string | undefined;
+  path?: string | undefined;
+}
+
+/** How long the list of repositories is good for, while nothing is heard of a change. */
+const KNOWN_MS = 10_000;
+
+/** The most that is asked for of a file in one piece. */
+const PIECE = 2 * 1024 * 1024;
+
+/** The repositories of the node, as far as whoever is signed in may see them. */
+export class Repositories {
+  readonly #client: Client;
+  /** What there was a moment ago. */
+  #known: { list: Repository[]; until: number } | undefined;
+
+  constructor(client: Client) {
+    this.#client = client;
+  }
+
+  async list(signal?: AbortSignal): Promise<Repository[]> {
+    const answer = this.#call<{ repositories: Repository[] }>("git/repos", {}, signal);
+    const { repositories: list } = await answer;
+    this.#known = { list, until: performance.now() + KNOWN_MS };
+    return list;
+  }
+
+  /** One of them, as it was a moment ago at the earliest. */
+  async find(name: string, signal?: AbortSignal): Promise<Repository> {
+    const { list, until } = this.#known ?? { list: [], until: 0 };
+    const known = until > performance.now() && list.find((it) => it.name === name);
+    const found = known || (await this.list(signal)).find((it) => it.name === name);
+    if (found === undefined) throw missing(name);
+    return found;
+  }
+
+  /** Something has changed. */
+  forget(): void {
+    this.#known = undefined;
+  }
+
+  refs(repository: string, signal?: AbortSignal): Promise<Refs> {
+    return this.#call("git/refs", { repository }, signal);
+  }
+
+  log(place: Place, skip: number, limit: number, signal?: AbortSignal): Promise<Log> {
+    return this.#call("git/log", { ...at(place), skip, limit }, signal);
+  }
+
+  tree(place: Place, signal?: AbortSignal): Promise<Tree> {
+    return this.#call("git/tree", { ...at(place), limit: 10_000 }, signal);
+  }
+
+  blob(place: Place, limit: number, signal?: AbortSignal, offset = 0): Promise<Blob> {
+    return this.#call("git/blob", { ...at(place), offset, limit }, signal);
+  }
+
+  /** All of a file's bytes. */
+  async bytes(place: Place, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>[]> {
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    for (let offset = 0; ;) {
+      const piece = await this.blob(place, PIECE, signal, offset);
+      parts.push(bytesOf(piece));
+      offset += piece.length;
+      if (!piece.truncated || piece.length === 0) return parts;
+    }
+  }
+
+  diff(repository: string, to: string, signal?: AbortSignal): Promise<Diff> {
+    return this.#call("git/diff", { repository, to }, signal);
+  }
+
+  /** The files of a revision in one file, with a name for it. */
+  async archive(
+    place: Place,
+    format: "tar.gz" | "zip",
+  ): Promise<{ parts: Uint8Array<ArrayBuffer>[]; name: string }> {
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    let name = `archive.${format}`;
+    const pieces: Subscription<{ base64: string; name?: string }> = this.#client.subscribe(
+      "git/archive",
+      { ...at(place), format },
+    );
+    for await (const piece of pieces) {
+      parts.push(fromBase64(piece.base64));
+      name = piece.name ?? name;
+    }
+    return { parts, name };
+  }
+
+  events(signal: AbortSignal): Subscription<GitEvent> {
+    return this.#client.subscribe("git/events", {}, { signal });
+  }
+
+  /** Which refs are protected: patterns. */
+  async protection(name: string, signal?: AbortSignal): Promise<string[]> {
+    return (await this.#call<{ protected: string[] }>("git/show", { name }, signal)).protected;
+  }
+
+  async create(name: string, settings: Settings): Promise<void> {
+    await this.#call("git/create", { name, ...settings });
+    this.forget();
+  }
+
+  async configure(name: string, settings: Settings): Promise<void> {
+    await this.#call("git/configure", { name, ...settings });
+    this.forget();
+  }
+
+  async rename(name: string, to: string): Promise<void> {
+    await this.#call("git/rename", { name, to });
+    this.forget();
+  }
+
+  async remove(name: string): Promise<void> {
+    await this.#call("git/delete", { name });
+    this.forget();
+  }
+
+  async #call<T>(name: string, input: object, signal?: AbortSignal): Promise<T> {
+    try {
+      const options = signal === undefined ? {} : { signal };
+      return (await this.#client.call(name, stripped(input), options)) as T;
+    } catch (error) {
+      throw error instanceof CallError ? problemOf(error) : error;
+    }
+  }
+}
+
+/** The bytes of a piece of a file. */
+export function bytesOf({ text, base64 }: Blob): Uint8Array<ArrayBuffer> {
+  if (base64 === undefined) return new TextEncoder().encode(text ?? "");
+  return fromBase64(base64);
+}
+
+function fromBase64(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+}
+
+/** A place as the operations take it. */
+function at({ repository, rev, path }: Place): object {
+  return stripped({ repository, rev, path: path || undefined });
+}
+
+/** Without what is not given. */
+function stripped(input: object): object {
+  return Object.fromEntries(Object.entries(input).filter(([, value]) => value !== undefined));
+}
+
+/** Something that is not there, for all that can be seen. */
+export class Missing extends Problem {}
+
+function missing(name: string): Missing {
+  return new Missing(
+    "There is no such repository",
+    `There is no repository ${name}, or it is not yours to see.`,
+  );
+}
+
+/** There is nothing yet that could be shown. */
+export class Nothing extends Problem {}
+
+function problemOf(error: CallError): Problem {
+  if (error.cause instanceof SignedOutError) return new SignedOut();
+  const text = sentence(error.message);
+  switch (error.code as string) {
+    case "NO_SUCH_REPOSITORY":
+      return new Missing("There is no such repository", text, { cause: error });
+    case "NO_SUCH_REVISION":
+      return new Nothing("There is no such revision", text, { cause: error });
+    case "NO_SUCH_PATH":
+      return new Missing("There is no such file", text, { cause: error });
+    case "NOT_FOUND":
+      return new Missing("Not on this node", "This node has no repositories for this sign-in.", {
+        cause: error,
+      });
+    default:
+      return new Problem("That did not work", text, { cause: error });
+  }
+}

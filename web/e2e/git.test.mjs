@@ -1,0 +1,596 @@
+// Repositories in the web client, and isomorphic-git over our client, against a real node.
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { test } from "node:test";
+import * as isogit from "isomorphic-git";
+import { connect, gitHttp, repositoryUrl } from "../client/dist/node/index.js";
+import { newPage, screenshot, startBrowser } from "./browser.mjs";
+import { cleanUp } from "./cleanup.mjs";
+import { alknet, post, startNode } from "./node.mjs";
+import { startRelay } from "./relay.mjs";
+
+const options = { timeout: 180_000 };
+const CARRIERS = ["webtransport", "websocket"];
+const AUTHOR = { name: "Carol", email: "carol@node.example" };
+
+/** git, without whatever is set up on this machine. */
+function git(where, ...args) {
+  const env = {
+    ...process.env,
+    GIT_CONFIG_GLOBAL: "/dev/null",
+    GIT_CONFIG_NOSYSTEM: "1",
+    GIT_AUTHOR_NAME: "Bob",
+    GIT_AUTHOR_EMAIL: "bob@node.example",
+    GIT_COMMITTER_NAME: "Bob",
+    GIT_COMMITTER_EMAIL: "bob@node.example",
+  };
+  const stdio = ["ignore", "pipe", "pipe"];
+  return execFileSync("git", ["-C", where, ...args], { env, encoding: "utf8", stdio });
+}
+
+const bare = (node, name) => join(node.home, "repos", `${name}.git`);
+
+function tokenOf(node, scope = "*") {
+  return alknet(node, "token", "create", "--scope", scope).trim();
+}
+
+/** A node with somebody's repository on it, as `git` would have pushed it. */
+async function hosted(t, { name = "team/notes", files = {}, prepare = () => {}, config } = {}) {
+  const node = await startNode(t, { config });
+  const token = tokenOf(node);
+  const made = await post(node, token, "/alknet/api/git/create", { name, description: "Notes" });
+  assert.equal(made.status, 200, made.text);
+  const source = join(node.home, "source");
+  mkdirSync(source);
+  git(source, "init", "-q", "-b", "main");
+  const commit = (changes, message) => {
+    for (const [path, text] of Object.entries(changes)) {
+      mkdirSync(dirname(join(source, path)), { recursive: true });
+      writeFileSync(join(source, path), text);
+    }
+    prepare(source);
+    git(source, "add", "-A");
+    git(source, "commit", "-qm", message);
+    git(source, "push", "-q", bare(node, name), "main");
+    return git(source, "rev-parse", "HEAD").trim();
+  };
+  const first = Object.keys(files).length > 0 ? commit(files, "Begin") : undefined;
+  return { node, token, name, source, commit, first };
+}
+
+/** A page that is signed in and looks at repositories. */
+async function looking(t, node, hash = "#/git", { via = "auto", profile = {}, expected } = {}) {
+  const browser = await startBrowser(t, node);
+  const page = await newPage(t, browser, profile, expected);
+  const signingIn = { maxRedirects: 0, ignoreHTTPSErrors: true };
+  const answer = await page.context().request.get(node.signIn, signingIn);
+  assert.equal(answer.status(), 303);
+  // The sign-in link's fragment is what says whose node this is.
+  await page.addInitScript((id) => localStorage.setItem("alknet.node", id), node.id);
+  await page.goto(`${node.origin}/alknet/app/?via=${via}${hash}`);
+  await page.waitForSelector("#repositories h1");
+  return page;
+}
+
+const notes = (rest = "") => `#/git/team%2Fnotes${rest}`;
+
+/** Where the working copy is, in the browser's storage, as files. */
+async function stored(page, path) {
+  return await page.evaluate(async (path) => {
+    const root = await navigator.storage.getDirectory();
+    let folder = await root.getDirectoryHandle("alknet-git");
+    for await (const owner of folder.values()) folder = owner;
+    folder = await folder.getDirectoryHandle("team%2Fnotes");
+    const words = path.split("/");
+    for (const word of words.slice(0, -1)) folder = await folder.getDirectoryHandle(word);
+    return await (await (await folder.getFileHandle(words.at(-1))).getFile()).text();
+  }, path);
+}
+
+async function clone(page) {
+  await page.getByRole("button", { name: "Clone into this browser" }).click();
+  await page.waitForSelector(".desk");
+}
+
+/** Writes a file of the working copy in the editor. */
+async function edit(page, path, text) {
+  await page.goto(new URL(notes(`/edit/${path}`), page.url()).href);
+  const editor = page.getByLabel(`Content of ${path}`);
+  await editor.fill(text);
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved.").waitFor();
+}
+
+async function commitAs(page, message, button) {
+  await page.getByLabel("Message").fill(message);
+  await page.getByRole("button", { name: button, exact: true }).click();
+}
+
+async function says(page, text) {
+  await page.locator(".said").getByText(text).waitFor();
+}
+
+test("isomorphic-git clones and pushes from Node.js", options, async (t) => {
+  const { node, token, name, commit, first } = await hosted(t, {
+    files: { "README.md": "# Notes\n", "data/noise": "x".repeat(200_000) },
+  });
+  const http = gitHttp({ origin: node.origin, node: node.id, token });
+  cleanUp(t, () => http.close());
+  const url = repositoryUrl(name, node.origin);
+  const dir = join(node.home, "clone");
+  await isogit.clone({ fs, http, dir, url });
+  assert.equal(git(dir, "rev-parse", "HEAD").trim(), first);
+  git(dir, "fsck", "--strict");
+
+  writeFileSync(join(dir, "README.md"), "# Ours\n");
+  await isogit.add({ fs, dir, filepath: "README.md" });
+  const ours = await isogit.commit({ fs, dir, message: "ours\n", author: AUTHOR });
+  await isogit.push({ fs, http, dir, url });
+  git(bare(node, name), "fsck", "--strict");
+  assert.equal(git(bare(node, name), "rev-parse", "main").trim(), ours);
+
+  const source = join(node.home, "source");
+  git(source, "pull", "-q", "--ff-only", bare(node, name), "main");
+  const theirs = commit({ "more.md": "more\n" }, "More");
+  await isogit.pull({ fs, http, dir, url, author: AUTHOR, fastForwardOnly: true });
+  assert.equal(git(dir, "rev-parse", "HEAD").trim(), theirs);
+
+  const shallow = join(node.home, "shallow");
+  await isogit.clone({ fs, http, dir: shallow, url, depth: 1, singleBranch: true });
+  assert.equal(git(shallow, "rev-list", "--count", "HEAD").trim(), "1");
+
+  // A push to a name that is not taken makes the repository.
+  const fresh = repositoryUrl("fresh", node.origin);
+  await isogit.push({ fs, http, dir, url: fresh, ref: "main", remoteRef: "refs/heads/main" });
+  assert.equal(git(bare(node, "fresh"), "rev-parse", "main").trim(), theirs);
+});
+
+test(
+  "who may not see a repository gets the answers of one that is not there",
+  options,
+  async (t) => {
+    const { node, name } = await hosted(t, { files: { a: "a\n" } });
+    const token = tokenOf(node, "call:git/*,git:read:other");
+    const reach = { origin: node.origin, node: node.id, token };
+    const client = connect(reach);
+    cleanUp(t, () => client.close());
+    assert.deepEqual((await client.call("git/repos", {})).repositories, []);
+    const http = gitHttp(reach);
+    cleanUp(t, () => http.close());
+    const told = async (repository) => {
+      const refs = await client.call("git/refs", { repository }).catch((error) => error);
+      const url = repositoryUrl(repository, node.origin);
+      const git = await isogit.getRemoteInfo({ http, url }).catch((error) => error);
+      const push = await isogit.getRemoteInfo({ http, url, forPush: true }).catch((error) => error);
+      const words = [refs.code, refs.message, git.message, push.message];
+      return words.map((text) => String(text).replaceAll(repository, "NAME"));
+    };
+    const hidden = await told(name);
+    assert.deepEqual(hidden, await told("team/other"));
+    assert.equal(hidden[0], "NO_SUCH_REPOSITORY");
+  },
+);
+
+test("a repository is browsed, by links that last", options, async (t) => {
+  const { node, commit } = await hosted(t, {
+    files: {
+      "README.md": "# The notes\n\nSee [the guide](docs/guide.md).\n",
+      "docs/guide.md": "# The guide\n",
+      "src/main.rs": 'fn main() {\n    println!("one");\n}\n',
+    },
+    prepare: (source) => {
+      if (fs.existsSync(join(source, "run.sh"))) return;
+      writeFileSync(join(source, "run.sh"), "#!/bin/sh\n");
+      chmodSync(join(source, "run.sh"), 0o755);
+      symlinkSync("run.sh", join(source, "start"));
+    },
+  });
+  const id = commit({ "src/main.rs": 'fn main() {\n    println!("two");\n}\n' }, "Say two");
+  const page = await looking(t, node);
+  await page.getByRole("link", { name: "team/notes" }).click();
+  await page.getByRole("heading", { name: "The notes" }).waitFor();
+  await screenshot(page, "git-files");
+  await page.getByRole("link", { name: "the guide" }).click();
+  await page.getByRole("heading", { name: "The guide" }).waitFor();
+  await page.goBack();
+  await page.getByRole("heading", { name: "The notes" }).waitFor();
+
+  await page.getByRole("link", { name: "src", exact: true }).click();
+  await page.getByRole("link", { name: "main.rs" }).click();
+  await page.locator(".source .hljs-keyword").first().waitFor();
+  assert.match(await page.locator(".source code").innerText(), /println!\("two"\)/);
+  await page.reload();
+  await page.locator(".source .hljs-keyword").first().waitFor();
+  await screenshot(page, "git-file");
+
+  await page.getByRole("link", { name: "History", exact: true }).first().click();
+  await page.getByRole("link", { name: "Say two" }).click();
+  await page.locator(".diff .added").waitFor();
+  assert.equal(new URL(page.url()).hash, notes(`/commit/${id}`));
+  assert.match(await page.locator(".diff .removed").innerText(), /-    println!\("one"\)/);
+  assert.match(await page.locator(".diff .added").innerText(), /\+    println!\("two"\)/);
+  await screenshot(page, "git-commit");
+  await page.reload();
+  await page.locator(".diff .added").waitFor();
+  await page.getByRole("button", { name: "Clone" }).click();
+  await page.getByText(`git clone https://127.0.0.1`).waitFor();
+  await screenshot(page, "git-clone");
+  const saved = async (button) => {
+    const begun = page.waitForEvent("download");
+    await page.getByRole("button", { name: button }).click();
+    const download = await begun;
+    const path = join(node.home, download.suggestedFilename());
+    await download.saveAs(path);
+    return path;
+  };
+  const archive = await saved("Download as tar.gz");
+  const listed = execFileSync("tar", ["-tzf", archive], { encoding: "utf8" });
+  for (const file of ["README.md", "docs/guide.md", "src/main.rs", "run.sh"]) {
+    assert.ok(
+      listed.split("\n").some((name) => name.endsWith(file)),
+      `${file} in ${listed}`,
+    );
+  }
+  await page.goto(new URL(notes("/files/-/src/main.rs"), page.url()).href);
+  await page.locator(".source").waitFor();
+  const file = await saved("Download");
+  assert.equal(readFileSync(file, "utf8"), 'fn main() {\n    println!("two");\n}\n');
+});
+
+test("what a push changes is shown without asking", options, async (t) => {
+  const { node, token, name } = await hosted(t, { files: { "README.md": "# One\n" } });
+  const page = await looking(t, node, notes());
+  await page.getByRole("heading", { name: "One" }).waitFor();
+  const http = gitHttp({ origin: node.origin, node: node.id, token });
+  cleanUp(t, () => http.close());
+  const dir = join(node.home, "clone");
+  const url = repositoryUrl(name, node.origin);
+  await isogit.clone({ fs, http, dir, url });
+  writeFileSync(join(dir, "README.md"), "# Two\n");
+  await isogit.add({ fs, dir, filepath: "README.md" });
+  await isogit.commit({ fs, dir, message: "two\n", author: AUTHOR });
+  await isogit.push({ fs, http, dir, url });
+  await page.getByRole("heading", { name: "Two" }).waitFor();
+});
+
+const HOSTILE = `# Hello
+
+<script>window.owned = "script"</script>
+<img src="x" onerror="window.owned = 'onerror'">
+<svg><script>window.owned = "svg"</script></svg>
+<iframe src="javascript:window.owned = 'iframe'"></iframe>
+<a href="javascript:window.owned = 'link'" id="panel" class="grave" style="position:fixed;inset:0">click</a>
+[also](javascript:window.owned='markdown')
+<form action="https://elsewhere.example/"><input name="password" type="password"><button>Sign in</button></form>
+<style>body { display: none }</style>
+<base href="https://elsewhere.example/">
+<meta http-equiv="refresh" content="0; url=https://elsewhere.example/">
+
+![tracker](https://elsewhere.example/pixel.png)
+<img src="//elsewhere.example/pixel.png" srcset="https://elsewhere.example/2.png 2x">
+<video src="https://elsewhere.example/v.mp4" poster="https://elsewhere.example/p.png"></video>
+![ours](logo.svg)
+[out](https://elsewhere.example/page)
+
+<details><summary>More</summary>Kept</details>
+
+The end of it
+
+<math><mtext><table><mglyph><style><!--</style><img title="--><img src=1 onerror=window.owned='mxss'>">
+`;
+
+const LOGO = `<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20">
+<script>window.owned = "picture"</script><rect width="20" height="20" fill="red"/></svg>`;
+
+test("a hostile text runs nothing and fetches nothing", options, async (t) => {
+  const { node } = await hosted(t, { files: { "README.md": HOSTILE, "logo.svg": LOGO } });
+  // Chromium reports these of a document that is only parsed, where they have no effect.
+  const expected = /^(Executing inline event handler|Setting the document's base URI)/;
+  const page = await looking(t, node, notes(), { expected });
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  page.on("dialog", (dialog) => assert.fail(dialog.message()));
+  await page.reload();
+  const text = page.locator(".markdown");
+  await text.getByText("The end of it").waitFor();
+  await text.getByText("tracker (on elsewhere.example)").waitFor();
+  const picture = text.locator("img");
+  await picture.waitFor();
+  assert.equal(await picture.count(), 1);
+  assert.match(await picture.getAttribute("src"), /^data:image\/svg\+xml;base64,/);
+  await page.waitForFunction(() => document.querySelector(".markdown img").naturalWidth === 20);
+  await text.getByText("also").click();
+  await text.getByText("click", { exact: true }).click();
+  const odd = "script, style, form, input, button, iframe, svg, math, video, base, meta, [style]";
+  assert.equal(await text.locator(odd).count(), 0);
+  assert.equal(await text.locator("#panel, .grave, [onerror], [srcset]").count(), 0);
+  const out = text.getByRole("link", { name: "out" });
+  assert.match(await out.getAttribute("rel"), /noopener/);
+  assert.equal(await page.evaluate(() => window.owned), undefined);
+  const foreign = asked.filter((url) => !url.startsWith("data:") && !url.startsWith(node.origin));
+  assert.deepEqual(foreign, []);
+  // The file by itself is shown as a picture, too.
+  await page.goto(new URL(notes("/files/-/logo.svg"), page.url()).href);
+  await page.locator(".picture img").waitFor();
+  assert.equal(await page.evaluate(() => window.owned), undefined);
+});
+
+for (const via of CARRIERS) {
+  test(`cloned, edited, committed and pushed in the page, over ${via}`, options, async (t) => {
+    const files = { "README.md": "# One\n", "docs/guide.md": "guide\r\n", "data/noise": "" };
+    files["data/noise"] = Array.from({ length: 20_000 }, (_, at) => `${at * 7919}`).join("\n");
+    const { node, name, first } = await hosted(t, {
+      files,
+      prepare: (source) => {
+        if (fs.existsSync(join(source, "run.sh"))) return;
+        writeFileSync(join(source, "run.sh"), "#!/bin/sh\n");
+        chmodSync(join(source, "run.sh"), 0o755);
+        symlinkSync("run.sh", join(source, "start"));
+      },
+    });
+    const page = await looking(t, node, notes("/edit"), { via });
+    const sockets = [];
+    page.on("websocket", (socket) => sockets.push(new URL(socket.url()).pathname));
+    await clone(page);
+    await says(page, "").catch(() => undefined);
+    await page.getByText("Nothing has changed here.").waitFor();
+    await screenshot(page, `git-desk-${via}`);
+    const head = await stored(page, ".git/refs/heads/main");
+    assert.equal(head.trim(), first);
+    assert.equal(sockets.includes("/alknet/git"), via === "websocket");
+
+    await edit(page, "README.md", "# Two\n");
+    await edit(page, "docs/guide.md", "guide\nmore\n");
+    await edit(page, "run.sh", "#!/bin/sh\necho hello\n");
+    await edit(page, "new/file.txt", "new\n");
+    await screenshot(page, `git-edit-${via}`);
+    // The working copy is there on the next visit, too, with what was not committed.
+    await page.reload();
+    await page.locator(".changed li").nth(3).waitFor();
+    assert.equal(await page.locator(".changed li").count(), 4);
+    await commitAs(page, "Change this and that", "Commit and push");
+    await says(page, "Pushed.");
+    await page.getByText("as it was at the node").waitFor();
+
+    const repository = bare(node, name);
+    git(repository, "fsck", "--strict");
+    const id = git(repository, "rev-parse", "main").trim();
+    assert.equal((await stored(page, ".git/refs/heads/main")).trim(), id);
+    assert.equal(git(repository, "rev-parse", "main~1").trim(), first);
+    assert.equal(git(repository, "show", "main:README.md"), "# Two\n");
+    assert.equal(git(repository, "show", "main:docs/guide.md"), "guide\r\nmore\r\n");
+    assert.equal(git(repository, "show", "main:new/file.txt"), "new\n");
+    // The browser knows no modes, so they stay as they were.
+    assert.match(git(repository, "ls-tree", "main", "run.sh"), /^100755/);
+    assert.match(git(repository, "ls-tree", "main", "start"), /^120000/);
+    assert.match(git(repository, "ls-tree", "main", "README.md"), /^100644/);
+    const changed = git(repository, "diff", "--name-only", "main~1", "main");
+    assert.deepEqual(changed.trim().split("\n").sort(), [
+      "README.md",
+      "docs/guide.md",
+      "new/file.txt",
+      "run.sh",
+    ]);
+    assert.equal(git(repository, "log", "-1", "--format=%an", "main").trim(), "owner");
+
+    await page.getByRole("button", { name: "Remove", exact: true }).click();
+    await page.getByRole("button", { name: "Remove it" }).click();
+    await page.getByRole("button", { name: "Clone into this browser" }).waitFor();
+    await page.reload();
+    await page.getByRole("button", { name: "Clone into this browser" }).waitFor();
+  });
+}
+
+test("a push that is behind says what to do, and pulling merges", options, async (t) => {
+  const { node, name, commit } = await hosted(t, {
+    files: { a: "one\n", b: "one\ntwo\nthree\n" },
+  });
+  const page = await looking(t, node, notes("/edit"));
+  await clone(page);
+  const theirs = commit({ b: "one\ntwo\nTHREE\n" }, "Theirs");
+  await edit(page, "a", "ours\n");
+  await commitAs(page, "Ours", "Commit and push");
+  await says(page, /has moved on at the node/);
+  await screenshot(page, "git-behind");
+  assert.equal(git(bare(node, name), "rev-parse", "main").trim(), theirs);
+  await page.locator(".offer").getByRole("button", { name: "Pull" }).click();
+  await says(page, "Up to date with the node.");
+  await page.getByRole("button", { name: "Push", exact: true }).click();
+  await says(page, "Pushed.");
+  git(bare(node, name), "fsck", "--strict");
+  assert.equal(git(bare(node, name), "show", "main:a"), "ours\n");
+  assert.equal(git(bare(node, name), "show", "main:b"), "one\ntwo\nTHREE\n");
+  assert.equal(git(bare(node, name), "rev-list", "--merges", "--count", "main").trim(), "1");
+
+  // Where both have changed the same lines, nothing is lost, and there is a way out.
+  const source = join(node.home, "source");
+  git(source, "pull", "-q", "--ff-only", bare(node, name), "main");
+  const next = commit({ a: "theirs\n" }, "Theirs again");
+  await edit(page, "a", "ours again\n");
+  await commitAs(page, "Ours again", "Commit");
+  await says(page, /Committed 1 file/);
+  await page.getByRole("button", { name: "Pull", exact: true }).click();
+  await says(page, /the same lines have changed: a/);
+  await screenshot(page, "git-conflict");
+  assert.equal(await stored(page, "a"), "ours again\n");
+  await page.getByLabel("Name of the branch").fill("mine");
+  await page.getByRole("button", { name: "Push as a branch" }).click();
+  await says(page, "Pushed as mine.");
+  assert.equal(git(bare(node, name), "rev-parse", "main").trim(), next);
+  assert.equal(git(bare(node, name), "show", "mine:a"), "ours again\n");
+  // Behind that, what the node has can be taken.
+  await page.getByRole("button", { name: "Pull", exact: true }).click();
+  await says(page, /the same lines have changed: a/);
+  await page.getByRole("button", { name: "Drop mine" }).click();
+  await page.locator(".ask").getByRole("button", { name: "Drop mine" }).click();
+  await page.getByText("as it was at the node").waitFor();
+  assert.equal(await stored(page, "a"), "theirs\n");
+  assert.equal((await stored(page, ".git/refs/heads/main")).trim(), next);
+});
+
+test("an empty repository is made and gets its first commit in the page", options, async (t) => {
+  const node = await startNode(t);
+  const page = await looking(t, node);
+  await page.getByRole("link", { name: "New", exact: true }).click();
+  await page.getByLabel("Name", { exact: true }).fill("team/notes");
+  await page.getByLabel("Description").fill("What we noted");
+  await page.getByRole("button", { name: "Create" }).click();
+  await page.getByText("Nothing here yet").waitFor();
+  await page.getByText("git push -u origin main").first().waitFor();
+  await screenshot(page, "git-empty");
+  await page.getByRole("link", { name: "in this browser" }).click();
+  await clone(page);
+  await edit(page, "README.md", "# First\n");
+  await commitAs(page, "Begin", "Commit and push");
+  await says(page, "Pushed.");
+  git(bare(node, "team/notes"), "fsck", "--strict");
+  await page.getByRole("link", { name: "Files", exact: true }).click();
+  await page.getByRole("heading", { name: "First" }).waitFor();
+
+  await page.getByRole("link", { name: "Settings" }).click();
+  await page.getByLabel("Protected branches").fill("main");
+  await page.getByLabel("Description").fill("Noted");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved.").waitFor();
+  await page.reload();
+  await page.getByLabel("Protected branches").waitFor();
+  assert.equal(await page.getByLabel("Protected branches").inputValue(), "main");
+  assert.equal(await page.getByLabel("Description").inputValue(), "Noted");
+  await screenshot(page, "git-settings");
+  await page.getByLabel("Name", { exact: true }).fill("notes");
+  await page.getByRole("button", { name: "Rename" }).click();
+  await page.getByRole("heading", { name: "First" }).waitFor();
+  assert.equal(new URL(page.url()).hash, "#/git/notes");
+  await page.getByRole("link", { name: "Settings" }).click();
+  await page.getByLabel("Type notes to delete it").fill("notes");
+  await page.getByRole("button", { name: "Delete for good" }).click();
+  await page.getByRole("heading", { name: "Repositories" }).waitFor();
+  assert.equal(fs.existsSync(bare(node, "notes")), false);
+});
+
+test("a working copy in a folder that was picked", options, async (t) => {
+  const { node, name, first } = await hosted(t, { files: { a: "one\n" } });
+  const page = await looking(t, node, notes("/edit"));
+  // Nobody can click in the browser's own dialog; a folder of its storage stands for one.
+  const pick = () => {
+    window.showDirectoryPicker = async () => {
+      const root = await navigator.storage.getDirectory();
+      return await root.getDirectoryHandle("picked", { create: true });
+    };
+  };
+  await page.addInitScript(pick);
+  await page.reload();
+  await page.getByRole("button", { name: "Clone into a folder…" }).click();
+  await page.waitForSelector(".desk");
+  await page.getByText("in the folder notes").waitFor();
+  await page.reload();
+  await page.getByText("in the folder notes").waitFor();
+  await edit(page, "a", "two\n");
+  await commitAs(page, "Two", "Commit and push");
+  await says(page, "Pushed.");
+  assert.equal(git(bare(node, name), "rev-parse", "main~1").trim(), first);
+  // Forgotten, its files stay, and nothing is written over them.
+  await page.getByRole("button", { name: "Remove", exact: true }).click();
+  await page.getByRole("button", { name: "Forget it" }).click();
+  await page.getByRole("button", { name: "Clone into a folder…" }).click();
+  await page.getByText("has a folder notes already").waitFor();
+});
+
+test(
+  "on a phone nothing is out of reach, and the terminal is one step away",
+  options,
+  async (t) => {
+    const { node } = await hosted(t, {
+      files: {
+        "README.md": `# Notes\n\n${"wide ".repeat(99)}\n`,
+        "src/main.rs": `${"x".repeat(400)}\n`,
+      },
+    });
+    const viewport = { width: 375, height: 667 };
+    const profile = { viewport, hasTouch: true, isMobile: true, colorScheme: "light" };
+    const page = await looking(t, node, notes(), { profile });
+    const narrow = async (what) => {
+      const width = await page.evaluate(() => document.querySelector("#repositories").scrollWidth);
+      assert.ok(width <= viewport.width, `${what}: ${width}`);
+      await screenshot(page, `git-phone-${what}`);
+    };
+    await page.getByRole("heading", { name: "Notes", exact: true }).waitFor();
+    await narrow("files");
+    await page.goto(new URL(notes("/files/-/src/main.rs"), page.url()).href);
+    await page.locator(".source").waitFor();
+    await narrow("file");
+    await page.getByRole("link", { name: "History", exact: true }).first().click();
+    await page.getByRole("link", { name: "Begin" }).click();
+    await page.locator(".diff").first().waitFor();
+    await narrow("commit");
+    await page.getByRole("link", { name: "Working copy" }).click();
+    await clone(page);
+    await narrow("work");
+    await page.getByRole("link", { name: "Terminal" }).click();
+    await page.waitForSelector("#status[data-kind=live]");
+    assert.equal(await page.locator("#repositories").isVisible(), false);
+    await page.goBack();
+    await page.waitForSelector(".desk");
+  },
+);
+
+test(
+  "what is not there says so, and what was edited is not lost in passing",
+  options,
+  async (t) => {
+    const { node } = await hosted(t, { files: { a: "one\n" } });
+    const page = await looking(t, node, "#/git/team%2Fother");
+    await page.getByRole("heading", { name: "There is no such repository" }).waitFor();
+    await page.goto(new URL(notes("/files/-/nothing"), page.url()).href);
+    await page.getByRole("heading", { name: "There is no such file" }).waitFor();
+    await page.goto(new URL(notes("/edit"), page.url()).href);
+    await clone(page);
+    await page.getByRole("link", { name: "a", exact: true }).click();
+    await page.getByLabel("Content of a").fill("two\n");
+    page.once("dialog", (dialog) => dialog.dismiss());
+    await page.getByRole("link", { name: "History", exact: true }).click();
+    await page.getByText("Not saved").waitFor();
+    assert.equal(await page.getByLabel("Content of a").inputValue(), "two\n");
+    page.once("dialog", (dialog) => dialog.accept());
+    await page.getByRole("link", { name: "History", exact: true }).click();
+    await page.locator(".commits").waitFor();
+  },
+);
+
+test("a clone over a network that stalls is cancelled, and begun again", options, async (t) => {
+  const relay = await startRelay(t);
+  const config = `origins = ["${relay.origin}"]\n`;
+  const { node, first } = await hosted(t, { files: { a: "one\n" }, config });
+  relay.target = new URL(node.origin).port;
+  const signIn = node.signIn.replace(node.origin, relay.origin);
+  const page = await looking(t, { ...node, origin: relay.origin, signIn }, notes("/edit"));
+  // Once before git is loaded, and once when the node is what is waited for.
+  for (const loaded of [false, true]) {
+    relay.cut();
+    await page.getByRole("button", { name: "Clone into this browser" }).click();
+    await page.locator(".progress").waitFor();
+    await page.getByRole("button", { name: "Cancel" }).click();
+    await page.locator(".progress").waitFor({ state: "detached" });
+    assert.equal(await page.locator(".desk, .complaint").count(), 0);
+    relay.restore({ forgotten: true });
+    await page.reload();
+    await clone(page);
+    assert.equal((await stored(page, ".git/refs/heads/main")).trim(), first);
+    if (loaded) return;
+    await page.getByRole("button", { name: "Remove", exact: true }).click();
+    await page.getByRole("button", { name: "Remove it" }).click();
+    await page.getByRole("button", { name: "Clone into this browser" }).waitFor();
+  }
+});
+
+test("who is not signed in any more is told so", options, async (t) => {
+  const { node } = await hosted(t, { files: { a: "one\n" } });
+  const page = await looking(t, node, notes());
+  await page.getByRole("link", { name: "a", exact: true }).waitFor();
+  const sessions = JSON.parse(alknet(node, "token", "list", "--json"));
+  for (const { id } of sessions) alknet(node, "token", "revoke", id);
+  await page.getByRole("heading", { name: "You are not signed in" }).waitFor();
+});
