@@ -147,8 +147,7 @@ impl Node {
         };
         let offered = services(ssh, sftp, &git.server, more, &audit, &settings.config)?;
         let listener = Listener::bind(settings.config.listen)?;
-        let address = listener.local_addr();
-        let parts = parts(home, &web, &certificates, &offered, &git, address);
+        let parts = parts(home, &web, &certificates, &offered, &git, listener.local_addr());
         operations::mount(&offered.operations, parts)?;
         let Offered { services, operations, .. } = offered;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
@@ -156,11 +155,7 @@ impl Node {
         let mcp = routes::mcp(&operations, &settings);
         let routes = Routes { web, mcp, operations, git: git.server.clone() };
         web::metrics::record();
-        let faces = Faces {
-            identity: identity.clone(),
-            web: certificates.tls.clone(),
-            resets: ResetKey::new(keys.key(Purpose::QuicTokens)?.expose()),
-        };
+        let faces = Faces::new(&identity, &certificates, &keys)?;
         let (endpoint, http) =
             listen(&settings, listener, faces, &services, identities.clone(), &routes)?;
         let account = accounts.node().name.clone();
@@ -177,13 +172,13 @@ impl Node {
         };
         home.write_address(endpoint.local_addr())?;
 
-        let identities = live.identities.clone();
+        let (identities, keeper) = (live.identities.clone(), git.keeper);
         let until_stopped = |task: BoxFuture<'static, ()>| {
             tasks.spawn(stop.clone().run_until_cancelled_owned(task));
         };
         until_stopped(Box::pin(certificates.keep_fresh()));
         until_stopped(Box::pin(async move { match services.watch(&*identities).await {} }));
-        until_stopped(Box::pin(async move { git.keeper.run().await }));
+        until_stopped(Box::pin(async move { keeper.run().await }));
         Ok(Self {
             store,
             id: identity.id(),
@@ -343,6 +338,17 @@ struct Faces {
 /// What SSH channels carry beside programs.
 fn channel_services(sftp: &SftpServer, git: &GitServer) -> Vec<Arc<dyn ChannelService>> {
     vec![Arc::new(sftp::Subsystem(sftp.clone())), Arc::new(git::ssh::Commands(git.clone()))]
+}
+
+impl Faces {
+    fn new(
+        identity: &Arc<NodeIdentity>,
+        certificates: &Certificates,
+        keys: &Keys,
+    ) -> Result<Self, Failure> {
+        let resets = ResetKey::new(keys.key(Purpose::QuicTokens)?.expose());
+        Ok(Self { identity: identity.clone(), web: certificates.tls.clone(), resets })
+    }
 }
 
 /// Puts HTTP in front of the services, and all of it on one port.

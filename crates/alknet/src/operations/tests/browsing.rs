@@ -174,7 +174,7 @@ async fn what_nobody_may_see_answers_like_what_is_not_there() {
 }
 
 /// A node as somebody reaches it over a connection.
-async fn connected(rig: &Rig, scopes: &str) -> Result<(Peer, JoinSet<()>), Refusal> {
+fn connected(rig: &Rig, scopes: &str) -> Result<(Peer, JoinSet<()>), Refusal> {
     let (near, far) = memory::pair();
     drop(rig.dispatcher.admit(with(scopes))?.start(far));
     let nothing = OperationRegistry::new(Audit::to_log(), Vec::<Operation>::new()).unwrap();
@@ -191,8 +191,8 @@ async fn a_grant_to_read_one_repository_is_enough() {
     let rig = Rig::new().await;
     publish(&rig, "notes", &Settings::default());
     publish(&rig, "other", &Settings::default());
-    assert_eq!(connected(&rig, "ssh").await.err(), Some(Refusal::OutOfScope));
-    let (peer, _tasks) = connected(&rig, "git:read:notes").await.unwrap();
+    assert_eq!(connected(&rig, "ssh").err(), Some(Refusal::OutOfScope));
+    let (peer, _tasks) = connected(&rig, "git:read:notes").unwrap();
     let list: Value = peer.call("git/repos", &json!({})).await.unwrap();
     assert_eq!(list["repositories"].as_array().unwrap().len(), 1);
     let log: Value = peer.call("git/log", &json!({ "repository": "notes" })).await.unwrap();
@@ -228,7 +228,7 @@ async fn an_archive_comes_in_pieces_and_is_recorded() {
     let (mut name, mut bytes) = (None, Vec::new());
     while let Some(piece) = pieces.next().await {
         let piece: Value = serde_json::from_str(piece.unwrap().output.get()).unwrap();
-        name = name.or(piece["name"].as_str().map(str::to_owned));
+        name = name.or_else(|| piece["name"].as_str().map(str::to_owned));
         bytes.extend(STANDARD.decode(piece["base64"].as_str().unwrap()).unwrap());
     }
     assert_eq!(name.unwrap(), format!("notes-{}.tar.gz", &id[..10]));
