@@ -2,9 +2,10 @@
 //! program and keeps the state: identity, peers, tokens.
 
 #![allow(
+    rustdoc::bare_urls,
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "the docs of arguments are the text of --help, where brackets mark what is optional"
+    reason = "the docs of arguments are the text of --help, where brackets mark what is optional and addresses stand as they are typed"
 )]
 
 mod additions;
