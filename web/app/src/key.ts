@@ -1,4 +1,5 @@
 import { concat, toBase64, type Bytes } from "./bytes";
+import { transact } from "./database";
 import { Problem } from "./problem";
 
 /** What IndexedDB keeps: WebCrypto never gives out the private key's bytes, not even to us. */
@@ -7,8 +8,7 @@ interface Stored {
   openssh: string;
 }
 
-const DATABASE = "alknet";
-const STORE = "keys";
+const AT = { database: "alknet", store: "keys" };
 const NAME = "ssh";
 
 /** This browser's SSH key. */
@@ -21,10 +21,10 @@ export class SshKey {
 
   /** The key of this origin: made at the first call, then kept. */
   static async load(): Promise<SshKey> {
-    const found = await transact<Stored | undefined>("readonly", (store) => store.get(NAME));
+    const found = await transact<Stored | undefined>(AT, "readonly", (store) => store.get(NAME));
     if (found !== undefined) return new SshKey(found);
     const made = await generate();
-    await transact("readwrite", (store) => store.put(made, NAME));
+    await transact(AT, "readwrite", (store) => store.put(made, NAME));
     return new SshKey(made);
   }
 
@@ -60,25 +60,4 @@ function sshString(bytes: Bytes): Bytes {
   const length = new Uint8Array(4);
   new DataView(length.buffer).setUint32(0, bytes.length);
   return concat(length, bytes);
-}
-
-async function transact<T>(
-  mode: IDBTransactionMode,
-  work: (store: IDBObjectStore) => IDBRequest,
-): Promise<T> {
-  const opening = indexedDB.open(DATABASE, 1);
-  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
-  const database = await settled<IDBDatabase>(opening);
-  try {
-    return await settled<T>(work(database.transaction(STORE, mode).objectStore(STORE)));
-  } finally {
-    database.close();
-  }
-}
-
-function settled<T>(request: IDBRequest): Promise<T> {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result as T);
-    request.onerror = () => reject(request.error);
-  });
 }

@@ -1,5 +1,7 @@
 // Where working copies are: in the browser's own storage, or in folders that were picked.
 
+import { transact } from "../../database";
+
 /** A folder that holds a working copy, or is to hold one. */
 export interface Home {
   kind: "browser" | "folder";
@@ -19,7 +21,7 @@ interface Asked {
 }
 
 const ROOT = "alknet-git";
-const STORE = "folders";
+const AT = { database: ROOT, store: "folders" };
 
 /** The working copies of one person in this browser. */
 export class Copies {
@@ -36,7 +38,7 @@ export class Copies {
 
   /** Where the working copy of a repository is, if there is one. */
   async find(repository: string): Promise<Home | undefined> {
-    const picked = await transact<FileSystemDirectoryHandle | undefined>("readonly", (store) =>
+    const picked = await transact<FileSystemDirectoryHandle | undefined>(AT, "readonly", (store) =>
       store.get(this.#key(repository)),
     );
     if (picked !== undefined) return { kind: "folder", root: picked };
@@ -79,13 +81,13 @@ export class Copies {
   /** Finds it again on a later page. */
   async keep(repository: string, { kind, root }: Home): Promise<void> {
     if (kind === "browser") return;
-    await transact("readwrite", (store) => store.put(root, this.#key(repository)));
+    await transact(AT, "readwrite", (store) => store.put(root, this.#key(repository)));
   }
 
   /** Removes what is in the browser's own storage; a picked folder stays as it is. */
   async forget(repository: string, { kind }: Home): Promise<void> {
     if (kind === "folder") {
-      await transact("readwrite", (store) => store.delete(this.#key(repository)));
+      await transact(AT, "readwrite", (store) => store.delete(this.#key(repository)));
       return;
     }
     const all = await this.#all(false);
@@ -114,25 +116,4 @@ export async function allowed({ root }: Home, ask: boolean): Promise<boolean> {
 /** A name that is one in any file system. */
 function encoded(name: string): string {
   return encodeURIComponent(name).replaceAll(".", "%2E").replaceAll("*", "%2A");
-}
-
-async function transact<T>(
-  mode: IDBTransactionMode,
-  work: (store: IDBObjectStore) => IDBRequest,
-): Promise<T> {
-  const opening = indexedDB.open(ROOT, 1);
-  opening.onupgradeneeded = () => opening.result.createObjectStore(STORE);
-  const database = await settled<IDBDatabase>(opening);
-  try {
-    return await settled<T>(work(database.transaction(STORE, mode).objectStore(STORE)));
-  } finally {
-    database.close();
-  }
-}
-
-function settled<T>(request: IDBRequest): Promise<T> {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result as T);
-    request.onerror = () => reject(request.error);
-  });
 }
