@@ -20,7 +20,7 @@ use self::{
     node::Node,
     scenarios::{APPLIES, LEFT_OUT, Scenario},
 };
-use crate::{sh, suites, tools, web};
+use crate::{programs, suites, tools};
 
 /// Never what runs programs or changes the node: the suites call with whatever comes to them.
 const SCOPES: &str = "call:test/*,call:json/*,call:node/status,call:services/*";
@@ -44,10 +44,8 @@ pub(crate) fn run(root: &Path, args: &[String]) -> Result<()> {
 
 /// Builds the node with the operations that the suites call, and runs them all.
 fn calls(root: &Path) -> Result<()> {
-    web::build(root)?;
     let suites = suites::Node::install(root)?;
-    sh::cargo(root, ["build", "-p", "alknet", "--example", "mcp_fixtures"]).run()?;
-    let binary = sh::target_dir(root)?.join("debug/examples/mcp_fixtures");
+    let binary = programs::build(root)?.join("examples/mcp_fixtures");
     let dir = root.join("target/xtask/conformance");
     if dir.exists() {
         fs::remove_dir_all(&dir)?;

@@ -7,6 +7,7 @@ mod files;
 mod fuzz;
 mod netpath;
 mod prepare;
+mod programs;
 mod sh;
 mod steps;
 mod suites;

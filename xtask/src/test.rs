@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::{check, conformance, files, sh, steps::Steps, suites, tools, web};
+use crate::{check, conformance, files, programs, sh, steps::Steps, suites, tools, web};
 
 /// What everything that is built and installed takes, in GiB.
 const ROOM: u64 = 12;
@@ -22,8 +22,9 @@ pub(crate) fn everything(root: &Path) -> Result<()> {
     });
     steps.step("unit tests of the web client", || web::test(root));
     steps.step("tests", || rust(root, &[]));
-    steps.step("tests of the browser crate", || rust(root, &["-p", "alknet-wasm"]));
-    steps.step("examples in the documentation", || sh::cargo(root, ["test", "--doc"]).run());
+    steps.step("examples in the documentation", || {
+        sh::cargo(root, ["test", "--workspace", "--doc"]).run()
+    });
     steps.step("browser tests", || browser(root));
     steps.step("test suites of others", || conformance::run(root, &[]));
     steps.finish()
@@ -40,21 +41,23 @@ pub(crate) fn filtered(root: &Path, filters: &[String]) -> Result<()> {
 /// The tests in a real browser against a real node.
 pub(crate) fn browser(root: &Path) -> Result<()> {
     tools::need(root, tools::TEST)?;
-    web::build(root)?;
+    let node = programs::build(root)?.join("alknet");
     web::install(root, web::E2E)?;
-    sh::cargo(root, ["build", "-p", "alknet"]).run()?;
-    let node = sh::target_dir(root)?.join("debug/alknet");
     web::npm(root, web::E2E)?.arg("test").env("ALKNET_BIN", node).run()
 }
 
-/// cargo-nextest ends a wedged test by itself; without it the deadline of the whole step
-/// does.
+/// Those of all packages at once, see [`programs::build`]. cargo-nextest ends a wedged test by
+/// itself; without it the deadline of the whole step does.
 fn rust(root: &Path, args: &[&str]) -> Result<()> {
     if tools::has_cargo("nextest") {
-        return sh::cargo(root, ["nextest", "run", "--no-fail-fast"]).args(args).run();
+        return sh::cargo(root, ["nextest", "run", "--workspace", "--no-fail-fast"])
+            .args(args)
+            .run();
     }
     eprintln!("cargo-nextest is not installed: using `cargo test`");
     // Tests run the examples, and `--tests` does not build them.
-    sh::cargo(root, ["build", "--examples"]).run()?;
-    sh::cargo(root, ["test", "--lib", "--bins", "--tests", "--no-fail-fast"]).args(args).run()
+    sh::cargo(root, ["build", "--workspace", "--examples"]).run()?;
+    sh::cargo(root, ["test", "--workspace", "--lib", "--bins", "--tests", "--no-fail-fast"])
+        .args(args)
+        .run()
 }

@@ -99,8 +99,10 @@ const PARTS: [Part; 5] = [
         title: "50 ms away",
         rounds: 5,
         text: || {
-            "The prompt is that of a shell on a terminal, from the start of the client. `alknet ssh` \
-             runs OpenSSH's client, `--attach` a client of its own, without SSH."
+            "The prompt is that of a shell on a terminal, from the start of the client. The shell \
+             reads no start-up files, which take as long on every way. `alknet ssh` runs OpenSSH's \
+             client, `alknet sessions attach` (or `alknet ssh --attach`) is a client of its own, \
+             without SSH."
                 .to_owned()
         },
         measure: |bench, rounds| bench.far(shells, 0, &DISTANT, rounds),

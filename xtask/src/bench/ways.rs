@@ -28,6 +28,8 @@ pub(super) const FILES: usize = 10_000;
 const FILES_OF_A_FOLDER: usize = 100;
 /// The sizes of a tree's files run through this many, from 1 byte.
 const SIZES: usize = 4096;
+/// A shell whose start takes the same time everywhere, and little.
+const SHELL: &str = "exec bash --noprofile --norc";
 /// How long a transfer goes on over a path that loses packets.
 pub(super) const LOSSY: Duration = Duration::from_secs(6);
 /// No single measurement takes longer.
@@ -44,7 +46,7 @@ enum Reach {
     OpenSsh { options: Vec<String>, host: String },
     /// OpenSSH's sftp over a program that ends at the server's SFTP, with no SSH.
     Sftp(String),
-    /// A command of ours that ends at a shell, if no other follows.
+    /// A command of ours. A shell's command may follow, or, of some, any other.
     Own { command: Vec<String>, takes_commands: bool },
 }
 
@@ -85,10 +87,10 @@ impl Way {
         Self { name, reach: Reach::Own { command, takes_commands: true } }
     }
 
-    /// `alknet ssh --attach`, a shell without SSH.
+    /// `alknet sessions attach`, a shell without SSH.
     pub(super) fn attached(label: &str, node: &Node) -> Self {
-        let command = node.command(&["ssh", "--attach", &node.address]);
-        let name = format!("`alknet ssh --attach`{label}");
+        let command = node.command(&["sessions", "attach", &node.address, "prompt", "--"]);
+        let name = format!("`alknet sessions attach`{label}");
         Self { name, reach: Reach::Own { command, takes_commands: false } }
     }
 
@@ -125,14 +127,18 @@ impl Way {
 
     /// The command line of a shell on a terminal.
     fn shell(&self) -> Option<String> {
-        let words = match &self.reach {
+        let mut words = match &self.reach {
             Reach::OpenSsh { options, host } => {
-                let ssh = ["ssh".to_owned(), "-tt".to_owned()].into_iter();
+                let ssh = ["ssh".to_owned(), "-t".to_owned()].into_iter();
                 Vec::from_iter(ssh.chain(options.iter().cloned()).chain([host.clone()]))
             }
-            Reach::Own { command, .. } => command.clone(),
+            Reach::Own { command, takes_commands: true } => {
+                Vec::from_iter(command.iter().cloned().chain(["-t".to_owned()]))
+            }
+            Reach::Own { command, takes_commands: false } => command.clone(),
             Reach::Sftp(_) => return None,
         };
+        words.push(SHELL.to_owned());
         Some(words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" "))
     }
 

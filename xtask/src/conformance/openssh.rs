@@ -22,7 +22,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use wait_timeout::ChildExt as _;
 
 use self::table::{FIXED_PORTS, LISTS, NOT_WITH_SSHD, TESTS, Verdict};
-use crate::{files, sh, sh::Cmd, tools};
+use crate::{files, programs, sh::Cmd, tools};
 
 /// Where the package has them.
 const SUITE: &str = "/usr/lib/openssh/regress";
@@ -72,9 +72,7 @@ pub(super) fn run(root: &Path, args: &[String]) -> Result<()> {
     ensure!(unknown.is_none(), "the only option is {CALIBRATE}");
     let calibrate = !options.is_empty();
     every_test_is_known()?;
-    sh::cargo(root, ["build", "-p", "alknet"]).run()?;
-    sh::cargo(root, ["build", "-p", "alknet-ssh", "--example", "regress_sshd"]).run()?;
-    let built = sh::target_dir(root)?.join("debug");
+    let built = programs::build(root)?;
     let dir = root.join("target/xtask/conformance/openssh");
     if dir.exists() {
         fs::remove_dir_all(&dir)?;

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::Result;
 
 use super::node::Node;
-use crate::{files, sh, suites};
+use crate::{files, programs, sh, suites};
 
 /// The token may call everything that needs no scope of its own: the state folder is there
 /// for this alone.
@@ -36,17 +36,16 @@ positive_data_acceptance.enabled = false
 include-path-regex = "/(node/end-session|tokens/revoke)$"
 enabled = false
 
-# It may go on for ever.
+# They may go on for ever.
 [[operations]]
-include-path = "/alknet/api/audit/tail"
+include-path-regex = "/(audit/tail|git/events)$"
 headers = { Request-Timeout = "1" }
 "#;
 
 /// No server error, no undocumented status, no answer that does not fit its schema.
 pub(super) fn run(root: &Path, dir: &Path) -> Result<()> {
     let suite = suites::python(root)?.join("schemathesis");
-    sh::cargo(root, ["build", "-p", "alknet"]).run()?;
-    let node = Node::start(dir, &sh::target_dir(root)?.join("debug/alknet"), SCOPES)?;
+    let node = Node::start(dir, &programs::build(root)?.join("alknet"), SCOPES)?;
     let token = fs::read_to_string(&node.token)?;
     // A token stands in no argument.
     let headers =

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{files, sh, sh::Cmd, suites};
+use crate::{files, programs, sh::Cmd, suites};
 
 /// What it warns of where older clients may connect: OpenSSH before 9.9 has no ML-KEM, and
 /// no kept crate has the other post-quantum key exchange, sntrup761.
@@ -21,8 +21,7 @@ const START: Duration = Duration::from_secs(20);
 
 pub(super) fn run(root: &Path) -> Result<()> {
     let audit = suites::python(root)?.join("ssh-audit");
-    sh::cargo(root, ["build", "-p", "alknet-ssh", "--example", "regress_sshd"]).run()?;
-    let server = sh::target_dir(root)?.join("debug/examples/regress_sshd");
+    let server = programs::build(root)?.join("examples/regress_sshd");
     let dir = root.join("target/xtask/conformance/ssh-audit");
     if dir.exists() {
         std::fs::remove_dir_all(&dir)?;
