@@ -89,7 +89,7 @@ fn ssh_refuses_unknown_keys_other_accounts_and_lost_scopes() {
     let node = Node::start(&home, &[]);
     let known = Client::known_to(&home, "known", "ssh");
     let stranger = Client::new();
-    let lacking = Client::known_to(&home, "lacking", "git");
+    let lacking = Client::known_to(&home, "lacking", "call");
     let refused = |command: &mut Command| {
         let output = output(command.arg("true"));
         assert_eq!(output.status.code(), Some(255), "{}", text(&output));

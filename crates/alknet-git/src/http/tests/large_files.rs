@@ -174,6 +174,8 @@ async fn a_repository_to_come_keeps_its_objects() {
     let batch = json!({"operation": "upload", "objects": [{"oid": oid, "size": 5}]});
     let batch = request("POST", &made("objects/batch"), LFS, batch.to_string());
     assert_eq!(here.ask("git", batch).await.status, 200);
+    // Whoever pushes next waits until what the last push has left is gone.
+    drop(here.server.0.tenants.enter(&"made".parse().unwrap()).await);
     assert!(!here.git_dir("made").exists(), "nothing was put into it");
     let put = request("PUT", &made(&format!("objects/{oid}")), "", "large");
     let put = with(put, "content-length", "5");
