@@ -467,8 +467,11 @@ fn pam_opens_and_closes_the_session() {
     let mut ssh = alice.ssh_as(&node, "tls", "alice");
     ssh.arg("-tt");
     let mut terminal = Terminal::run(&ssh, 24, 100);
-    // What is typed before there is a shell is for whatever has the terminal then.
-    terminal.type_line("echo ready:$((6*6)); sleep 1000");
+    // dash loses the key while it starts something, and gives the terminal away late.
+    terminal.type_line(
+        "sh -c 'until [ $(ps -o tpgid= -p $$) -eq $$ ]; do :; done; echo ready:$((6*6)); \
+         exec sleep 1000'",
+    );
     terminal.expect("ready:36");
     terminal.type_line("\u{3}");
     terminal.type_line("echo after:$((6*7)); stat -c 'owner:%U' $(tty)");
