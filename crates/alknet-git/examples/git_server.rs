@@ -18,7 +18,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let folder = env::args_os().nth(1).ok_or("name a folder of repositories")?;
     let run = tempfile::tempdir()?;
     let repositories = Repositories::open(folder.as_ref())?;
-    let engine = InstalledGit::find()?.set_up(&Setup::new(run.path(), env::current_exe()?))?;
+    let engine =
+        InstalledGit::find()?.set_up(&Setup::new(run.path(), alknet_git::hook::program()?))?;
     let server = GitServer::new(GitConfig::new(repositories, engine, Audit::to_log()));
 
     let everything = Scopes::from_iter(["git"]);

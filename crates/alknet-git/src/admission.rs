@@ -1,5 +1,8 @@
 //! Who may have an exchange, and what an exchange begins and ends with.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     ops::Deref,
     os::unix::process::ExitStatusExt as _,
@@ -7,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use alknet_core::{AuthContext, AuthMethod, Login};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::spawn_blocking,
@@ -16,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{Bounds, EngineError, Exchange, Framing},
-    push::{Gate, Guard, Lease, Progress, clean_locks_of},
-    repositories::{Repository, Settings},
+    push::{Gate, Guard, Lease, Progress, clean_locks_of, file_of},
+    repositories::{Repository, RepositoryError, Settings},
     request::{Request, Service},
     server::{Caller, GitError, GitServer, blocking},
     slots::{Slot, Who},
@@ -26,6 +30,8 @@ use crate::{
 /// When a caller who may not know of a repository is told that there is none: later than any
 /// disk takes to say whether there is.
 const UNSEEN: Duration = Duration::from_millis(20);
+/// How often it is tried to make a repository that comes and goes.
+const TRIES: usize = 3;
 
 /// A repository that a caller may have an exchange with, and the room for it. Only
 /// [`GitServer::admit`] makes one. Dropped without an exchange, it leaves nothing behind.
@@ -33,6 +39,7 @@ const UNSEEN: Duration = Duration::from_millis(20);
 pub struct Admitted {
     repository: Repository,
     caller: Caller,
+    login: Option<Login>,
     slot: Slot,
     /// Of a push.
     lease: Option<Lease>,
@@ -43,6 +50,19 @@ impl Deref for Admitted {
 
     fn deref(&self) -> &Repository {
         &self.repository
+    }
+}
+
+impl Admitted {
+    /// Does something for the caller to its end, unless the credential of their request holds
+    /// no more by then. As cancel safe as that.
+    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> Result<T, GitError> {
+        let login = self.login.as_ref();
+        let done = tokio::select! {
+            done = work => Some(done),
+            () = over(login) => None,
+        };
+        done.filter(|_| !login.is_some_and(Login::is_revoked)).ok_or(GitError::Ended)
     }
 }
 
@@ -66,12 +86,37 @@ impl GitServer {
     }
 
     async fn let_in(&self, request: &Request, caller: &Caller) -> Result<Admitted, GitError> {
+        let mut lease = match request.service {
+            Service::ReceivePack => Some(self.0.tenants.enter(&request.repository).await),
+            Service::UploadPack | Service::UploadArchive => None,
+        };
+        let mut there = self.look(request, caller).await?;
+        let login = login(caller)?;
+        let slot = self.0.slots.take(who(caller), self.limits().patience).await;
+        let slot = slot.map_err(|_| GitError::Busy)?;
+        for _ in 0..TRIES {
+            if let Some(repository) = there {
+                let caller = caller.clone();
+                return Ok(Admitted { repository, caller, login, slot, lease });
+            }
+            (there, lease) = self.make(request, lease).await?;
+            if there.is_none() {
+                // Somebody else has made it, and has perhaps said more of it.
+                there = self.look(request, caller).await?;
+            }
+        }
+        Err(RepositoryError::Exists(request.repository.clone()).into())
+    }
+
+    /// The repository, if the caller may have of it what they ask for; `None`: they may make
+    /// it.
+    async fn look(
+        &self,
+        request: &Request,
+        caller: &Caller,
+    ) -> Result<Option<Repository>, GitError> {
         let (name, rights) = (&request.repository, caller.rights());
         let pushes = request.service == Service::ReceivePack;
-        let lease = match pushes {
-            true => Some(self.0.tenants.enter(name).await),
-            false => None,
-        };
         let there = {
             let (repositories, name) = (self.repositories().clone(), name.clone());
             blocking(move || repositories.get(&name)).await
@@ -85,38 +130,34 @@ impl GitServer {
             there => there?,
         };
         let may_make = pushes && rights.create(name) && rights.push(name);
-        if let Some(repository) = &there {
-            match (rights.read(name) || repository.settings.public, rights.push(name)) {
-                (false, _) => return Err(GitError::NotFound(name.clone())),
-                (true, false) if pushes => return Err(GitError::Forbidden(name.clone())),
-                _ if pushes && repository.settings.mirror.is_some() => {
-                    return Err(GitError::Mirror(name.clone()));
-                }
-                _ => {}
-            }
-        } else if !may_make {
-            return Err(GitError::NotFound(name.clone()));
-        }
-        let slot = self.0.slots.take(who(caller), self.limits().patience).await;
-        let slot = slot.map_err(|_| GitError::Busy)?;
-        let (repository, lease) = match there {
-            Some(repository) => (repository, lease),
-            None => self.make(request, lease).await?,
+        let Some(repository) = there else {
+            return if may_make { Ok(None) } else { Err(GitError::NotFound(name.clone())) };
         };
-        Ok(Admitted { repository, caller: caller.clone(), slot, lease })
+        match (rights.read(name) || repository.settings.public, rights.push(name)) {
+            (false, _) => Err(GitError::NotFound(name.clone())),
+            (true, false) if pushes => Err(GitError::Forbidden(name.clone())),
+            _ if pushes && repository.settings.mirror.is_some() => {
+                Err(GitError::Mirror(name.clone()))
+            }
+            _ => Ok(Some(repository)),
+        }
     }
 
-    /// The lease goes along, so that a caller who does not wait leaves nothing behind.
+    /// Makes the repository, unless there is one. The lease goes along, so that a caller who
+    /// does not wait leaves nothing behind.
     async fn make(
         &self,
         request: &Request,
         lease: Option<Lease>,
-    ) -> Result<(Repository, Option<Lease>), GitError> {
+    ) -> Result<(Option<Repository>, Option<Lease>), GitError> {
         let (repositories, name) = (self.repositories().clone(), request.repository.clone());
-        blocking(move || {
-            let repository = repositories.create(&name, &Settings::default())?;
-            lease.iter().for_each(|lease| lease.made(&repository.path));
-            Ok((repository, lease))
+        blocking(move || match repositories.create(&name, &Settings::default()) {
+            Ok(repository) => {
+                lease.iter().for_each(|lease| lease.made(&repository.path));
+                Ok((Some(repository), lease))
+            }
+            Err(RepositoryError::Exists(_)) => Ok((None, lease)),
+            Err(error) => Err(error),
         })
         .await
     }
@@ -124,7 +165,7 @@ impl GitServer {
     /// Serves an exchange, or a part of one, that [`admit`](Self::admit) has let in, and ends
     /// `output`. Fetches and pushes are recorded. An error of `input` tells that the client is
     /// gone, its end only that it has said all. Dropped before its end, the exchange stops, and
-    /// what it has begun is taken back.
+    /// what it has begun is taken back; but a push goes on whose refs may have changed.
     pub async fn exchange(
         &self,
         request: &Request,
@@ -135,8 +176,11 @@ impl GitServer {
     ) -> Result<(), GitError> {
         let stop = CancellationToken::new();
         let _stops = stop.clone().drop_guard();
-        let guard = (request.service == Service::ReceivePack && framing != Framing::Advertisement)
-            .then(|| Arc::new(self.guard(&admitted)));
+        let guarded = request.service == Service::ReceivePack && framing != Framing::Advertisement;
+        let guard = match guarded {
+            true => Some(Arc::new(self.guard(&admitted).await?)),
+            false => None,
+        };
         let exchange = Exchange {
             service: request.service,
             framing,
@@ -148,6 +192,7 @@ impl GitServer {
             bounds: self.bounds(&admitted.repository.settings),
             traffic: Arc::default(),
             stop,
+            ending: self.0.ending.clone(),
         };
         let served = self.clone().serve_admitted(exchange, admitted, guard);
         let done = self.0.tasks.spawn(served).await;
@@ -161,17 +206,25 @@ impl GitServer {
         Bounds { pack, ..bounds }
     }
 
-    fn guard(&self, admitted: &Admitted) -> Guard {
+    async fn guard(&self, admitted: &Admitted) -> Result<Guard, GitError> {
         let Admitted { repository, caller, lease, .. } = admitted;
-        Guard {
+        let folder = {
+            let repository = repository.clone();
+            let file = move || file_of(&repository.path).map_err(|error| repository.failed(error));
+            blocking(file).await?
+        };
+        Ok(Guard {
+            repositories: self.repositories().clone(),
             repository: repository.clone(),
+            folder,
+            identities: self.0.config.identities.clone(),
             caller: caller.clone(),
             news: lease.as_ref().and_then(Lease::news),
             hooks: self.0.config.hooks.clone(),
             largest: self.limits().object,
             record: self.0.record.clone(),
             progress: Mutex::<Progress>::default(),
-        }
+        })
     }
 
     async fn serve_admitted(
@@ -182,13 +235,21 @@ impl GitServer {
     ) -> Result<(), EngineError> {
         let (service, framing, traffic) =
             (exchange.service, exchange.framing, exchange.traffic.clone());
-        let ended = self.0.config.engine.serve(exchange).await;
+        let stop = exchange.stop.clone();
+        let mut serving = self.0.config.engine.serve(exchange);
+        let ended = tokio::select! {
+            ended = &mut serving => ended,
+            () = over(admitted.login.as_ref()) => {
+                stop.cancel();
+                serving.await
+            }
+        };
         if service != Service::ReceivePack && framing != Framing::Advertisement {
             let (caller, name) = (&admitted.caller, &admitted.repository.name);
             let failure = ended.as_ref().err().map(ToString::to_string);
             self.0.record.fetched(caller, name, service, &traffic, failure);
         }
-        let Admitted { repository, slot, lease, .. } = admitted;
+        let Admitted { repository, slot, lease, login, .. } = admitted;
         let repositories = self.repositories().clone();
         if let Some(lease) = lease {
             let (failed, killed) = (ended.is_err(), ended.as_ref().is_err_and(is_killed));
@@ -209,7 +270,7 @@ impl GitServer {
             // A panic there is of no concern to the client.
             let _ = settle.await;
         }
-        drop(slot);
+        drop((slot, login));
         ended
     }
 }
@@ -220,6 +281,24 @@ fn is_killed(error: &EngineError) -> bool {
         EngineError::Failed { status, .. } => status.signal().is_some(),
         EngineError::NoHooks => false,
         _ => true,
+    }
+}
+
+/// The login of a caller whose credential came with a request of HTTP, which nobody else looks
+/// after: other connections end, and their exchanges with them, when their login is over.
+fn login(caller: &Caller) -> Result<Option<Login>, GitError> {
+    let AuthContext { method, transport, session, .. } = &caller.auth;
+    let of_request = matches!(method, AuthMethod::Bearer | AuthMethod::Concealed);
+    let identity = caller.identity.clone().filter(|_| of_request && !transport.is_tunnelled());
+    let login = identity.map(|identity| session.login(identity)).transpose();
+    login.map_err(|_| GitError::Busy)
+}
+
+/// Waits until a login does not hold any more; for ever if there is none.
+async fn over(login: Option<&Login>) {
+    match login {
+        Some(login) => login.revoked().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -40,7 +40,7 @@ pub use archive::{Archive, ArchiveQuery, Format, InvalidPrefix, Prefix};
 pub use blob::{Blob, BlobQuery, FileKind};
 pub use diff::{Diff, DiffQuery, FileDiff, Hunk, Status};
 pub use error::BrowseError;
-pub use list::{List, Listed, ListedRights};
+pub use list::{List, ListQuery, Listed, ListedRights};
 pub use log::{Commit, Log, LogQuery, Person};
 pub use path::{InvalidPath, TreePath};
 pub use refs::{Branch, Head, Refs, RefsQuery, Tag};
@@ -142,9 +142,12 @@ impl Browser {
 
     /// The repositories that the caller may know of, in order of their names. Dropping the
     /// future stops the work.
-    pub async fn list(&self, caller: &Caller) -> Result<List, BrowseError> {
+    pub async fn list(&self, caller: &Caller, query: ListQuery) -> Result<List, BrowseError> {
         let (who, caller) = (who(caller), caller.clone());
-        self.work(who, move |shared, brake| list::list(&shared.repositories, &caller, &brake)).await
+        let list = move |shared: &Arc<Shared>, brake: Brake| {
+            list::list(&shared.repositories, &caller, &query, &brake)
+        };
+        self.work(who, list).await
     }
 
     /// Whether the caller may look into a repository.

@@ -28,9 +28,10 @@ use crate::{push::Gate, request::Service};
 /// process that does the same.
 pub trait Engine: fmt::Debug + Send + Sync + 'static {
     /// Serves one exchange to its end, and ends its output. An exchange that is told to
-    /// [`stop`](Exchange::stop) ends soon, and whatever was started for it with it; a push has
-    /// then changed nothing, or was done. A push changes no ref but those to which its
-    /// [`gate`](Exchange::gate) agrees.
+    /// [`stop`](Exchange::stop), or whose client is gone, ends soon, and whatever was started
+    /// for it with it; a push has then changed nothing. Once its [`gate`](Exchange::gate) has
+    /// agreed to a change, it comes to its end without its client, and so does what the gate
+    /// does when it is [`done`](Gate::done). It changes no other ref.
     fn serve(&self, exchange: Exchange) -> BoxFuture<'static, Result<(), EngineError>>;
 }
 
@@ -67,6 +68,8 @@ pub struct Exchange {
     pub traffic: Arc<Traffic>,
     /// Whether nobody waits for it any more.
     pub stop: CancellationToken,
+    /// Whether the node ends, and with it everything, wherever it is.
+    pub ending: CancellationToken,
 }
 
 /// What an exchange may use of the machine.

@@ -6,7 +6,7 @@
 //! `proc-receive` lets git do every update itself (`fall-through`); it is there because it can
 //! refuse single refs, each with a reason, in one process for all of them; and because git,
 //! which goes on where it finds no other hook, changes nothing where it does not find this one.
-//! A hook that does not reach its node refuses.
+//! A hook that does not reach its node refuses, and so does one of another version than its node.
 
 mod serve;
 mod wire;
@@ -15,8 +15,8 @@ use std::{
     env, fmt,
     io::{self, Read, Write as _},
     os::unix::net::UnixStream,
-    path::Path,
-    process::ExitCode,
+    path::{Path, PathBuf},
+    process::{self, ExitCode},
     time::Duration,
 };
 
@@ -24,8 +24,9 @@ use gix_packetline::{
     PacketLineRef,
     blocking_io::{StreamingPeekableIter, encode},
 };
+use rustix::process::{DumpableBehavior, dumpable_behavior};
 
-pub(crate) use self::serve::serve;
+pub(crate) use self::serve::{Course, serve};
 use self::wire::{Hook, Question};
 use crate::push::{Certificate, RefChange, Refused};
 
@@ -73,6 +74,17 @@ pub fn main() -> Option<ExitCode> {
             ExitCode::FAILURE
         }
     })
+}
+
+/// This process's own program, for [`Setup::hooks`](crate::Setup::hooks): the very one that
+/// runs, also once its file is replaced by a newer one or removed. It leads nowhere when the
+/// process has ended.
+pub fn program() -> io::Result<PathBuf> {
+    // What has privileges of its file, as setcap(8) gives them, is hidden from what it starts.
+    match dumpable_behavior()? {
+        DumpableBehavior::Dumpable => Ok(format!("/proc/{}/exe", process::id()).into()),
+        _ => env::current_exe(),
+    }
 }
 
 fn run(hook: Hook) -> io::Result<ExitCode> {
@@ -189,4 +201,16 @@ fn reason(why: &str) -> String {
 
 fn invalid(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_program_of_this_process_is_found_whatever_becomes_of_its_file() {
+        let program = program().unwrap();
+        assert!(program.starts_with("/proc"), "{program:?}");
+        assert_eq!(std::fs::read_link(program).unwrap(), env::current_exe().unwrap());
+    }
 }

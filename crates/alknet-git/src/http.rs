@@ -18,8 +18,10 @@
 //! # Bodies
 //! Requests and answers are passed on as they come, however long they are. A request may be
 //! compressed by gzip, and then has 64 MiB at most. A file that is taken or sent counts as an
-//! exchange, and ends when a client lets nothing of it pass for a minute. A client that is not read to the end, or
-//! that goes away, ends git with it.
+//! exchange, and ends when a client takes nothing of it for a minute, or sends less than a KiB a
+//! second. A client that is not read to the end, or that goes away, ends git with it, unless refs
+//! may have changed by then. So does a credential that does not hold any more. A file that comes
+//! with it is not kept then, and one that goes breaks off.
 
 mod body;
 mod file;

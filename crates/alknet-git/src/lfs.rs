@@ -6,6 +6,7 @@
 
 pub(crate) mod locks;
 pub(crate) mod objects;
+mod pace;
 mod transfer;
 
 use std::{
@@ -14,10 +15,12 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use locks::Locks;
 use objects::{Incoming, Objects, Oid};
+use pace::Pace;
 
 use crate::{
     admission::Admitted,
@@ -38,6 +41,9 @@ const DOWNLOADED: &str = "git-lfs-download";
 pub(crate) const MAX_BATCH: usize = 1000;
 /// The longest object, in bytes, where no quota is less.
 const MAX_OBJECT: u64 = 1 << 40;
+/// How much room an object takes at first, in bytes. Later it is as much again as has come of
+/// it: whoever only says that much will come keeps nobody else out.
+const STEP: u64 = 8 << 20;
 
 /// Large files could not be kept or given.
 #[derive(Debug, thiserror::Error)]
@@ -64,9 +70,12 @@ pub enum LfsError {
     /// The client breaks the protocol.
     #[error("the client said nothing that can be understood")]
     Protocol,
-    /// It sends or takes nothing for too long.
+    /// It sends or takes next to nothing for too long.
     #[error("the client stalled")]
     Stalled,
+    /// All of it took too long.
+    #[error("it took longer than {}s", .0.as_secs())]
+    Late(Duration),
     /// A file could not be read or written, or the stream failed.
     #[error("large files could not be read or written")]
     Io(#[from] io::Error),
@@ -116,6 +125,12 @@ impl GitServer {
     }
 }
 
+impl AsRef<Admitted> for Lfs {
+    fn as_ref(&self) -> &Admitted {
+        &self.repository
+    }
+}
+
 impl Lfs {
     /// What is to be said of each object of a batch; `upload` asks for room for those that
     /// are missing as well.
@@ -154,13 +169,20 @@ impl Lfs {
         Ok(found)
     }
 
-    /// Begins to receive an object, if there is room for it.
+    /// Begins to receive an object, if there is room for it now.
     pub(crate) async fn receive(&self, oid: &Oid, size: u64) -> Result<Upload<'_>, LfsError> {
+        let taken = size.min(STEP);
+        let room = vec![self.room(taken, size.saturating_sub(taken)).await?];
+        let incoming = self.objects.receive(oid, size).await?;
+        let (oid, pace) = (oid.clone(), Pace::default());
+        Ok(Upload { lfs: self, oid, size, came: 0, incoming, room, pace })
+    }
+
+    /// Takes room, if there is some for what is to come as well.
+    async fn room(&self, bytes: u64, to_come: u64) -> Result<Room, LfsError> {
         let (objects, rooms, repository) =
             (self.objects.clone(), self.rooms(), Repository::clone(&self.repository));
-        let room = blocking(move || rooms.take(&repository, &objects, size)).await?;
-        let incoming = self.objects.receive(oid, size).await?;
-        Ok(Upload { lfs: self, oid: oid.clone(), size, incoming, _room: room })
+        blocking(move || rooms.take(&repository, &objects, bytes, to_come)).await
     }
 
     fn rooms(&self) -> Rooms {
@@ -173,19 +195,38 @@ impl Lfs {
     }
 }
 
-/// An object that is on its way here, and the room for it.
+/// An object that is on its way here, and the room for what has come of it.
 #[derive(Debug)]
 pub(crate) struct Upload<'a> {
     lfs: &'a Lfs,
     oid: Oid,
     size: u64,
+    came: u64,
     incoming: Incoming,
-    _room: Room,
+    room: Vec<Room>,
+    pace: Pace,
 }
 
 impl Upload<'_> {
+    /// Waits for the next bytes, and fails where they come too slowly. As cancel safe as that.
+    pub(crate) async fn wait<T>(&mut self, next: impl Future<Output = T>) -> Result<T, LfsError> {
+        self.pace.wait(next).await
+    }
+
     /// Takes the next bytes. Not cancel safe.
     pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), LfsError> {
+        let count = bytes.len() as u64;
+        self.pace.came(count);
+        self.came = self.came.saturating_add(count);
+        if self.came > self.size {
+            return Err(LfsError::Size);
+        }
+        let room: u64 = self.room.iter().map(|room| room.bytes).sum();
+        if self.came > room {
+            let wanted = self.came.saturating_mul(2).min(self.size);
+            let (more, to_come) = (wanted.saturating_sub(room), self.size.saturating_sub(wanted));
+            self.room.push(self.lfs.room(more, to_come).await?);
+        }
         self.incoming.write(bytes).await
     }
 
@@ -232,14 +273,15 @@ impl Rooms {
         Ok(quota.saturating_sub(used))
     }
 
-    /// Takes so many of them.
+    /// Takes so many of them, if there are `to_come` as well, which are left to others.
     fn take(
         &self,
         repository: &Repository,
         objects: &Objects,
         bytes: u64,
+        to_come: u64,
     ) -> Result<Room, LfsError> {
-        if bytes > MAX_OBJECT {
+        if bytes.saturating_add(to_come) > MAX_OBJECT {
             return Err(LfsError::Full);
         }
         let name = repository.name.clone();
@@ -247,14 +289,14 @@ impl Rooms {
         *self.lock().entry(name.clone()).or_default() += bytes;
         let room = Room { rooms: self.clone(), name, bytes };
         let Some(quota) = repository.settings.quota else { return Ok(room) };
-        let fits = self.used(repository, objects)? <= quota;
+        let fits = self.used(repository, objects)?.saturating_add(to_come) <= quota;
         if fits { Ok(room) } else { Err(LfsError::Full) }
     }
 
     /// What a repository has, with what is on its way.
     fn used(&self, repository: &Repository, objects: &Objects) -> Result<u64, LfsError> {
         let there = repository.measure().map_err(io::Error::other)?;
-        // An upload counts as a whole, and so not by what has arrived of it.
+        // What has arrived of an upload is among what it has taken.
         let there = there.saturating_sub(objects.incoming()?);
         let taken = self.lock().get(&repository.name).copied().unwrap_or_default();
         Ok(there.saturating_add(taken))
@@ -289,4 +331,52 @@ async fn blocking<T: Send + 'static>(
 fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error + use<> {
     let path = PathBuf::from(path);
     move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use alknet_core::{Alpn, Audit, AuthContext, TransportKind};
+    use alknet_testing::identities::identity;
+
+    use super::*;
+    use crate::{
+        engine::InstalledGit,
+        repositories::{Repositories, Settings},
+        server::GitConfig,
+    };
+
+    const MIB: usize = 1 << 20;
+    const OID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    #[tokio::test]
+    async fn what_is_only_announced_takes_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let repositories = Repositories::open(folder.path()).unwrap();
+        let quota = Some(20 * MIB as u64);
+        let name: RepositoryName = "notes".parse().unwrap();
+        repositories.create(&name, &Settings { quota, ..Settings::default() }).unwrap();
+        let engine = InstalledGit::none();
+        let server = GitServer::new(GitConfig::new(repositories, engine, Audit::to_log()));
+        let alpn = Alpn::service("git").unwrap();
+        let mut auth = AuthContext::anonymous(alpn, TransportKind::Quic, None);
+        auth.identity = Some(Arc::new(identity("ann", &["git"])));
+        let lfs = server.lfs(&name, true, &Caller::of(auth)).await.unwrap();
+
+        let begin = async |size: usize| lfs.receive(&OID.parse().unwrap(), size as u64).await;
+        let mut announced = begin(19 * MIB).await.unwrap();
+        assert!(matches!(begin(21 * MIB).await, Err(LfsError::Full)));
+        let mut small = begin(10 * MIB).await.unwrap();
+        small.write(&vec![7; 10 * MIB]).await.unwrap();
+        // Whoever comes first has it.
+        announced.write(&vec![7; 8 * MIB]).await.unwrap();
+        assert!(matches!(announced.write(&[7]).await, Err(LfsError::Full)));
+        drop((announced, small));
+        assert!(server.0.rooms.lock().is_empty());
+        let mut alone = begin(19 * MIB).await.unwrap();
+        for _ in 0..19 {
+            alone.write(&vec![7; MIB]).await.unwrap();
+        }
+        assert_eq!(server.0.rooms.lock()[&name], 19 * MIB as u64);
+        assert!(matches!(alone.write(&[7]).await, Err(LfsError::Size)));
+    }
 }

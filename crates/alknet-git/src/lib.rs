@@ -7,7 +7,7 @@
 //! let repositories = Repositories::open("/srv/repos".as_ref())?;
 //! repositories.create(&"team/notes".parse()?, &Settings::default())?;
 //! // `main` of this very program calls `hook::main` first.
-//! let setup = Setup::new("/run/repos", std::env::current_exe()?);
+//! let setup = Setup::new("/run/repos", hook::program()?);
 //! let engine = InstalledGit::find()?.set_up(&setup)?;
 //! let server = GitServer::new(GitConfig::new(repositories, engine, audit));
 //! server.sweep().await?;
@@ -34,6 +34,10 @@
 //! | `git:admin:NAME` | to rename, delete, describe and protect |
 //!
 //! `git` is all of them. What nobody may see answers like what does not exist.
+//!
+//! Whoever may read a repository may fetch each of its objects by its id, also one that no ref
+//! leads to any more, until a [`Keeper`] collects it: it does so each week, and what nothing has
+//! led to for two weeks goes.
 
 mod adapter;
 mod admission;
@@ -63,7 +67,7 @@ pub use events::{Event, EventKind, Events, Missed, Subscription};
 pub use lfs::{InvalidOperation, LfsError, LfsOperation};
 pub use mirror::{
     CredentialsFile, InvalidCredentialsFile, InvalidMirrorUrl, Mirror, MirrorError, MirrorPolicy,
-    MirrorStatus, MirrorUrl,
+    MirrorStatus, MirrorUrl, Nodes,
 };
 pub use name::{InvalidName, RepositoryName};
 pub use push::{Certificate, Gate, OwnerHooks, Push, RefChange, Refused, Say, UntrustedHook};

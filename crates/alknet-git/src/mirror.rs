@@ -6,9 +6,12 @@
 //! no way around the node's network policy. The host is resolved once, each of its addresses
 //! has to be of the public Internet or of a network that the configuration names, and git is
 //! held to the ones that passed; it follows no redirect and reads no proxy. Only the schemes of
-//! [`MirrorUrl`] are spoken. Neither the account's SSH keys nor its agent are offered.
+//! [`MirrorUrl`] are spoken. Neither the account's SSH keys nor its agent are offered. To another
+//! node this process connects itself ([`Nodes`]), as the node that it is: whoever may set such an
+//! address has read what this node may read there, so it is for the owner alone to set.
 
 mod fetch;
+mod node;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -28,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use fetch::MirrorError;
 pub(crate) use fetch::fetch;
+pub use node::Nodes;
 pub use status::MirrorStatus;
 pub(crate) use status::now;
 pub use url::{InvalidMirrorUrl, MirrorUrl};
@@ -48,7 +52,7 @@ pub struct Mirror {
     #[serde(default = "every", with = "seconds")]
     pub every: Duration,
     /// A file with what the other side wants to see: for http and https as `git
-    /// credential-store` keeps it, for ssh a private key.
+    /// credential-store` keeps it, for ssh a private key. Other nodes see who this one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsFile>,
 }
@@ -152,6 +156,8 @@ pub struct MirrorPolicy {
     pub shortest: Duration,
     /// How long a look may take.
     pub deadline: Duration,
+    /// How long it may wait for the other side at a time.
+    pub idle: Duration,
     /// How many look at a time.
     pub at_once: usize,
     /// The largest pack that comes at once, in bytes, where no quota is less.
@@ -164,6 +170,7 @@ impl Default for MirrorPolicy {
             networks: Vec::new(),
             shortest: Duration::from_secs(5 * 60),
             deadline: Duration::from_secs(60 * 60),
+            idle: Duration::from_secs(2 * 60),
             at_once: 2,
             pack: 16 << 30,
         }
@@ -172,7 +179,7 @@ impl Default for MirrorPolicy {
 
 impl MirrorPolicy {
     /// Whether content may come from there.
-    fn allows(&self, address: IpAddr) -> bool {
+    pub fn allows(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         network::is_public(address) || self.networks.iter().any(|net| net.contains(&address))
     }

@@ -7,6 +7,8 @@ mod leftovers;
 mod objects;
 mod owner;
 mod tenants;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -22,11 +24,14 @@ pub use self::{
 pub(crate) use self::{
     guard::{Guard, Progress},
     leftovers::{clean_locks_of, sweep},
-    tenants::{Lease, Tenants},
+    tenants::{Lease, Tenants, file_of},
 };
 
 /// How many pieces of text wait for the pusher before who says more waits as well.
 const PIECES: usize = 16;
+
+/// Why nothing is pushed to what was renamed or removed meanwhile.
+pub(crate) const GONE: &str = "the repository is not there any more";
 
 /// What a push is about to do.
 #[derive(Debug, Clone, Default)]

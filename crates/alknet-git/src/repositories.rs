@@ -31,7 +31,7 @@ pub use collect::Collected;
 pub use keeper::{Keeper, KeeperConfig, KeeperError};
 pub use overview::Overview;
 pub use run::RunError;
-pub(crate) use run::{Allowance, THREADS, run};
+pub(crate) use run::{Allowance, THREADS, run, run_with};
 pub use settings::{InvalidRefPattern, InvalidSettings, RefPattern, Settings};
 
 use self::{
@@ -367,6 +367,18 @@ impl Repositories {
         name: &RepositoryName,
         change: impl FnOnce(&mut Settings),
     ) -> Result<Repository, RepositoryError> {
+        self.configure_with_branch(name, None, change)
+    }
+
+    /// The same, and lets `HEAD` point to another branch, which need not be there yet. Nothing
+    /// changes where anything cannot be so.
+    pub fn configure_with_branch(
+        &self,
+        name: &RepositoryName,
+        branch: Option<&str>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Result<Repository, RepositoryError> {
+        let head = branch.map(settings::branch).transpose()?;
         let path = self.path(name);
         let missing = || RepositoryError::Missing(name.clone());
         let folder = self.folder(name)?.ok_or_else(missing)?;
@@ -380,6 +392,10 @@ impl Repositories {
             let written = folder.replace(settings::FILE, text.as_bytes());
             written.map_err(|source| file(&path.join(settings::FILE), source))?;
         }
+        if let Some(head) = head {
+            let written = folder.replace("HEAD", symbolic(&head).as_bytes());
+            written.map_err(|source| file(&path.join("HEAD"), source))?;
+        }
         Ok(Repository { name: name.clone(), path, settings: self.effective(settings) })
     }
 
@@ -389,14 +405,7 @@ impl Repositories {
         name: &RepositoryName,
         branch: &str,
     ) -> Result<(), RepositoryError> {
-        let head = settings::branch(branch)?;
-        let path = self.path(name);
-        let missing = || RepositoryError::Missing(name.clone());
-        let folder = self.folder(name)?.ok_or_else(missing)?;
-        let written = folder
-            .lock(SETTING, PATIENCE)
-            .and_then(|_setting| folder.replace("HEAD", symbolic(&head).as_bytes()));
-        written.map_err(|source| file(&path.join("HEAD"), source))
+        self.configure_with_branch(name, Some(branch), |_| ()).map(drop)
     }
 
     /// The open folder of a repository, if there is one of this name.

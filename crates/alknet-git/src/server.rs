@@ -2,9 +2,9 @@
 
 use std::{fmt, io, sync::Arc, time::Duration};
 
-use alknet_core::{Audit, AuthContext, Identity, Stream};
-use tokio::io::AsyncWriteExt as _;
-use tokio_util::task::TaskTracker;
+use alknet_core::{Audit, AuthContext, Identity, IdentityProvider, Stream};
+use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     engine::{Bounds, Engine, EngineError, Framing},
@@ -18,6 +18,9 @@ use crate::{
     rights::Rights,
     slots::Slots,
 };
+
+/// How long what is interrupted may take to end.
+const PARTING: Duration = Duration::from_secs(15);
 
 /// What a git server is made from.
 #[derive(Debug)]
@@ -33,12 +36,15 @@ pub struct GitConfig {
     pub events: Events,
     /// The owner's hooks.
     pub hooks: Option<OwnerHooks>,
+    /// Who knows what a caller may do by the time that a push is decided. Without it, that is
+    /// what they might do at its beginning.
+    pub identities: Option<Arc<dyn IdentityProvider>>,
     /// Bounds.
     pub limits: GitLimits,
 }
 
 impl GitConfig {
-    /// With the default bounds, and no hooks of the owner.
+    /// With the default bounds, no hooks of the owner, and nobody who knows callers.
     pub fn new(repositories: Repositories, engine: impl Engine, audit: Audit) -> Self {
         Self {
             repositories,
@@ -46,6 +52,7 @@ impl GitConfig {
             audit,
             events: Events::default(),
             hooks: None,
+            identities: None,
             limits: GitLimits::default(),
         }
     }
@@ -123,6 +130,8 @@ pub(crate) struct Inner {
     pub(crate) rooms: Rooms,
     /// Exchanges end in tasks of their own: what follows their end is done when nobody waits.
     pub(crate) tasks: TaskTracker,
+    /// Whether all of them have to end now.
+    pub(crate) ending: CancellationToken,
 }
 
 /// An exchange was not served to its end.
@@ -138,6 +147,9 @@ pub enum GitError {
     /// It is a copy of another, which nobody pushes to.
     #[error("{0} is a copy of another repository: push there")]
     Mirror(RepositoryName),
+    /// The credential of the caller does not hold any more.
+    #[error("your access has ended")]
+    Ended,
     /// Others are served, and it took too long.
     #[error("the node is busy with other exchanges: try again later")]
     Busy,
@@ -169,9 +181,12 @@ impl GitError {
     /// the node's log.
     pub fn told(&self) -> String {
         match self {
-            Self::NotFound(_) | Self::Forbidden(_) | Self::Mirror(_) | Self::Busy | Self::Late => {
-                self.to_string()
-            }
+            Self::NotFound(_)
+            | Self::Forbidden(_)
+            | Self::Mirror(_)
+            | Self::Ended
+            | Self::Busy
+            | Self::Late => self.to_string(),
             Self::Request(error) => error.to_string(),
             Self::Repository(_)
             | Self::Engine(_)
@@ -193,6 +208,7 @@ impl GitServer {
             tenants: Tenants::new(repositories.clone()),
             rooms: Rooms::default(),
             tasks: TaskTracker::new(),
+            ending: CancellationToken::new(),
             config,
         }))
     }
@@ -219,10 +235,21 @@ impl GitServer {
         blocking(move || push::sweep(&repositories)).await
     }
 
+    /// Ends it: what is under way has so long to come to its end, which a push may do without
+    /// its client, and is interrupted then. Nothing is done after that.
+    pub async fn shutdown(&self, deadline: Duration) {
+        self.0.tasks.close();
+        let done = timeout(deadline, self.0.tasks.wait()).await;
+        self.0.ending.cancel();
+        if done.is_err() && timeout(PARTING, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("exchanges do not end");
+        }
+    }
+
     /// Serves one stream that begins with a request line, to its end.
     pub async fn serve(&self, mut stream: Stream, caller: &Caller) -> Result<(), GitError> {
         let read = Request::read(&mut stream);
-        let request = match tokio::time::timeout(self.limits().start, read).await {
+        let request = match timeout(self.limits().start, read).await {
             Ok(Ok(request)) => request,
             Ok(Err(error)) => return refuse(stream, error.into()).await,
             Err(_) => return Err(GitError::Late),

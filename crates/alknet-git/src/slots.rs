@@ -86,6 +86,12 @@ impl Slots {
         }
     }
 
+    /// How many wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self, most: usize) -> usize {
+        most - self.all.queue.available_permits()
+    }
+
     /// Takes room for an exchange. Of one caller as many wait as are served. Cancel safe: who
     /// gives up has left the queue.
     pub(crate) async fn take(&self, who: Who, patience: Duration) -> Result<Slot, Busy> {

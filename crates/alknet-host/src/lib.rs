@@ -40,6 +40,6 @@ pub use account::{Account, AccountError};
 pub use accounts::{AccountMap, AccountRefusal, Accounts, Closed, EVERYBODY};
 pub use leader::{Leader, hand_over, lead};
 pub use private_socket::PrivateSocket;
-pub use process::{Pipes, Process};
+pub use process::{Activity, Pipes, Process};
 pub use record::{End, Event, RecordError, Recorder, Recording, Session, Sink};
 pub use terminal::{Size, Terminal, WeakTerminal};

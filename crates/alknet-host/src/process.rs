@@ -1,7 +1,10 @@
 //! A child process and its process group.
 
+mod activity;
+
 use std::{
     io,
+    os::fd::OwnedFd,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -15,6 +18,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+pub use self::activity::Activity;
 use crate::{leader, sys};
 
 /// How often a group that was told to hang up is looked at.
@@ -40,10 +44,23 @@ pub struct Pipes {
 }
 
 impl Process {
+    /// The number of the [descriptor](Self::with_descriptor) behind the standard streams.
+    pub const PASSED: i32 = sys::PASSED;
+
     /// Starts a command with pipes.
-    pub fn with_pipes(mut command: Command) -> io::Result<(Self, Pipes)> {
+    pub fn with_pipes(command: Command) -> io::Result<(Self, Pipes)> {
+        Self::piped(command, None)
+    }
+
+    /// The same with one descriptor more, which the program finds open as number
+    /// [`PASSED`](Self::PASSED). Not for programs of other accounts, which get none.
+    pub fn with_descriptor(command: Command, descriptor: OwnedFd) -> io::Result<(Self, Pipes)> {
+        Self::piped(command, Some(descriptor))
+    }
+
+    fn piped(mut command: Command, descriptor: Option<OwnedFd>) -> io::Result<(Self, Pipes)> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut process = Self::spawn(command, false)?;
+        let mut process = Self::spawn(command, false, descriptor)?;
         let child = &mut process.child;
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -52,11 +69,19 @@ impl Process {
 
     /// Starts a command whose standard streams already are a terminal.
     pub fn on_terminal(command: Command) -> io::Result<Self> {
-        Self::spawn(command, true)
+        Self::spawn(command, true, None)
     }
 
-    fn spawn(mut command: Command, terminal: bool) -> io::Result<Self> {
+    fn spawn(
+        mut command: Command,
+        terminal: bool,
+        descriptor: Option<OwnedFd>,
+    ) -> io::Result<Self> {
         sys::isolate(&mut command, terminal);
+        if let Some(descriptor) = descriptor {
+            // After the others are marked to be closed, and before a leader's takes its place.
+            sys::pass(&mut command, descriptor);
+        }
         leader::hand_over(&mut command)?;
         let child = command.spawn()?;
         let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
@@ -139,6 +164,25 @@ mod tests {
 
     use super::*;
     use crate::Account;
+
+    #[tokio::test]
+    async fn a_descriptor_is_there_for_the_program_and_no_other_is() {
+        let (mut near, far) = tokio::net::UnixStream::pair().unwrap();
+        let far = far.into_std().unwrap();
+        far.set_nonblocking(false).unwrap();
+        let script = "ls -x /proc/$$/fd; echo hello >&3";
+        let command = Account::current().unwrap().shell(script.as_ref());
+        let (mut process, pipes) = Process::with_descriptor(command, far.into()).unwrap();
+        let mut said = String::new();
+        pipes.stdout.unwrap().read_to_string(&mut said).await.unwrap();
+        process.exited().await.unwrap();
+        let open: Vec<_> = said.split_whitespace().filter(|it| it.len() == 1).collect();
+        assert!(open.starts_with(&["0", "1", "2", "3"]) && !open.contains(&"4"), "{said}");
+        // Nobody else has the other end open: there is an end.
+        let mut heard = String::new();
+        near.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "hello\n");
+    }
 
     #[tokio::test]
     async fn a_limit_holds_for_a_process_and_what_it_starts_and_only_ever_lowers() {

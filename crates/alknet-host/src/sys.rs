@@ -36,7 +36,7 @@ use crate::{account::Switch, accounts::Closed};
 /// The longest entry of the shadow database that is read.
 const MAX_SHADOW: usize = 16 * 1024;
 /// The descriptor behind the standard streams.
-const PASSED: RawFd = 3;
+pub(crate) const PASSED: RawFd = 3;
 /// Seconds of a day.
 const DAY: u64 = 24 * 60 * 60;
 

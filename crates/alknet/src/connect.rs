@@ -3,7 +3,12 @@
 mod race;
 mod winner;
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use alknet_core::{
     Alpn, Code, Connection, Dial, DialError, NodeId, NodeIdentity, Pin, WrongIdentity,
@@ -23,6 +28,8 @@ use crate::{
 
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// How many addresses are tried where somebody else may have named the host.
+const FEW: usize = 8;
 /// How long what was given up gets to go out ahead of the end.
 const GIVING_UP: Duration = Duration::from_millis(50);
 /// How long the word of a connection's end may take to go out.
@@ -131,6 +138,9 @@ pub(crate) enum ConnectError {
     /// There was nothing to try.
     #[error("the host name has no address")]
     NoAddress,
+    /// None of its addresses is one that may be tried.
+    #[error("nothing is fetched from its network")]
+    Forbidden,
 }
 
 impl ConnectError {
@@ -170,7 +180,8 @@ impl ConnectError {
             | Self::Dial { .. }
             | Self::Tunnel { .. }
             | Self::NoIdentity
-            | Self::NoAddress => None,
+            | Self::NoAddress
+            | Self::Forbidden => None,
         }
     }
 }
@@ -263,6 +274,19 @@ impl Route {
         Ok(Self { home: home.clone(), connector, pin, id })
     }
 
+    /// The way for the node that this is, whose key it proves whatever token is saved here: that
+    /// one is a person's.
+    pub(crate) fn of_node(
+        home: &Home,
+        node: &str,
+        alpn: Alpn,
+        key: Arc<NodeIdentity>,
+    ) -> Result<Self, KnownNodesError> {
+        let Target { address, id } = known_nodes::resolve(home, node)?;
+        let connector = Connector { address, alpn, pin: id.map_or(Pin::Learn, Pin::Expect), key };
+        Ok(Self { home: home.clone(), connector, pin: None, id })
+    }
+
     /// The same, to a node that has proven who it is.
     pub(crate) fn to(mut self, node: NodeId) -> Self {
         self.connector.pin = Pin::Expect(node);
@@ -271,15 +295,38 @@ impl Route {
 
     /// Goes it.
     pub(crate) async fn connect(&self, via: Via) -> Result<Connected, ReachError> {
+        let resolved = self.connector.resolve().await;
+        self.connect_to(resolved, via).await
+    }
+
+    /// Goes it to those addresses alone that may be tried, and to the first few of them.
+    pub(crate) async fn connect_where(
+        &self,
+        allowed: impl Fn(IpAddr) -> bool,
+        via: Via,
+    ) -> Result<Connected, ReachError> {
+        let resolved = self.connector.resolve().await.and_then(|all| {
+            let allowed = all.into_iter().filter(|addr| allowed(addr.ip().to_canonical()));
+            let few = Vec::from_iter(allowed.take(FEW));
+            if few.is_empty() { Err(ConnectError::Forbidden) } else { Ok(few) }
+        });
+        self.connect_to(resolved, via).await
+    }
+
+    async fn connect_to(
+        &self,
+        resolved: Result<Vec<SocketAddr>, ConnectError>,
+        via: Via,
+    ) -> Result<Connected, ReachError> {
         let (home, address) = (&self.home, &self.connector.address);
         let first = winner::recall(home, address);
-        let connected =
-            self.connector.connect(via, first).await.map_err(|source| match source {
-                ConnectError::WrongIdentity(source) if self.id.is_none() && self.pin.is_some() => {
-                    ReachError::NotPinned { address: address.clone(), source }
-                }
-                source => ReachError::Connect { address: address.clone(), source },
-            })?;
+        let connecting = async { self.connector.connect(&resolved?, via, first).await };
+        let connected = connecting.await.map_err(|source| match source {
+            ConnectError::WrongIdentity(source) if self.id.is_none() && self.pin.is_some() => {
+                ReachError::NotPinned { address: address.clone(), source }
+            }
+            source => ReachError::Connect { address: address.clone(), source },
+        })?;
         if self.pin.is_none()
             && let Err(error) = trust(home, address, connected.node)
         {
@@ -316,10 +363,14 @@ impl Connector {
     /// Connects over `via`. With [`Via::Auto`] QUIC and TLS race; a node that offers the
     /// service over neither is tried inside HTTPS. What won the last time comes `first`: a
     /// node that was reached inside HTTPS is not asked for the service in the open again.
-    async fn connect(&self, via: Via, first: Option<Via>) -> Result<Connected, ConnectError> {
-        let addrs = self.resolve().await?;
+    async fn connect(
+        &self,
+        addrs: &[SocketAddr],
+        via: Via,
+        first: Option<Via>,
+    ) -> Result<Connected, ConnectError> {
         if via != Via::Auto {
-            return self.race(&addrs, &[via]).await;
+            return self.race(addrs, &[via]).await;
         }
         let hidden = first.is_some_and(Via::is_inside);
         let [mut direct, mut inside] = [[Via::Quic, Via::Tls], [Via::Webtransport, Via::Websocket]];
@@ -327,11 +378,11 @@ impl Connector {
             ways.sort_by_key(|via| first != Some(*via));
         }
         let [former, latter] = if hidden { [inside, direct] } else { [direct, inside] };
-        let former = match self.race(&addrs, &former).await {
+        let former = match self.race(addrs, &former).await {
             Err(error) if !error.is_final() => error,
             result => return result,
         };
-        let latter = match self.race(&addrs, &latter).await {
+        let latter = match self.race(addrs, &latter).await {
             Err(error) if !error.is_final() => error,
             result => return result,
         };

@@ -2,17 +2,19 @@
 
 pub(crate) mod admin;
 pub(crate) mod http;
+mod nodes;
 pub(crate) mod remote_helper;
 pub(crate) mod ssh;
 
-use std::{env, error::Error, io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf, sync::Arc};
 
-use alknet_core::Audit;
+use alknet_core::{Audit, IdentityProvider, NodeIdentity};
 use alknet_git::{
     Events, GitConfig, GitServer, InstalledGit, Keeper, KeeperConfig, OwnerHooks, Repositories,
-    Setup, SetupError,
+    Setup, SetupError, hook,
 };
 
+pub(crate) use self::nodes::OtherNodes;
 use crate::{config, failure::Failure, home::Home};
 
 /// The folder of repositories in the state folder, unless another is configured.
@@ -32,23 +34,27 @@ pub(crate) async fn host(
     home: &Home,
     config: &config::Git,
     audit: &Audit,
+    identity: &Arc<NodeIdentity>,
+    identities: &Arc<impl IdentityProvider>,
 ) -> Result<Hosting, Failure> {
     let repositories = repositories(home, config).await?;
-    let mut setup = Setup::new(home.path(ENGINE), env::current_exe()?);
+    let mut setup = Setup::new(home.path(ENGINE), hook::program()?);
     setup.allowed_signers = config.allowed_signers.as_deref().map(PathBuf::from);
     let engine = tokio::task::spawn_blocking(move || engine(&setup));
     let engine = engine.await.map_err(io::Error::other)??;
     let events = Events::default();
-    let keeper =
-        keeper(config, repositories.clone(), engine.clone(), events.clone(), audit.clone());
+    let mut kept =
+        KeeperConfig::new(repositories.clone(), engine.clone(), events.clone(), audit.clone());
+    kept.nodes = Some(Arc::new(OtherNodes::new(home, Some(identity.clone()))?));
     let mut parts = GitConfig::new(repositories, engine, audit.clone());
     parts.events = events;
     let hooks = |folder| OwnerHooks::new(folder).with_deadline(config.hook_deadline.into());
     parts.hooks = config.hooks.as_deref().map(hooks);
+    parts.identities = Some(identities.clone());
     parts.limits = config.limits();
     let server = GitServer::new(parts);
     server.sweep().await?;
-    Ok(Hosting { server, keeper })
+    Ok(Hosting { server, keeper: keeper(config, kept) })
 }
 
 /// The git of the machine; without one that can be used, none: repositories are still browsed.
@@ -80,14 +86,7 @@ pub(crate) async fn repositories(
 }
 
 /// What looks after them.
-pub(crate) fn keeper(
-    config: &config::Git,
-    repositories: Repositories,
-    git: InstalledGit,
-    events: Events,
-    audit: Audit,
-) -> Keeper {
-    let mut parts = KeeperConfig::new(repositories, git, events, audit);
+pub(crate) fn keeper(config: &config::Git, mut parts: KeeperConfig) -> Keeper {
     parts.mirrors = config.mirrors();
     parts.automatic = config.automatic_gc;
     parts.bundles = config.bundles;

@@ -137,7 +137,7 @@ impl Node {
         let revoked_keys = RevokedKeys::new(settings.revoked_keys());
         let network = forward::policy(&settings.config.forward, &accounts);
         let sftp = sftp::server(&settings.config.sftp, &accounts, &audit).await?;
-        let git = git::host(home, &settings.config.git, &audit).await?;
+        let git = git::host(home, &settings.config.git, &audit, &identity, &identities).await?;
         let ssh = SshConfig {
             revoked_keys: revoked_keys.clone(),
             recorder: Some(Arc::new(recordings.clone())),
@@ -215,7 +215,10 @@ impl Node {
 
     /// Ends it in order; how many sessions had to be closed at the deadline.
     pub(crate) async fn stop(self, deadline: Duration) -> Result<usize, Failure> {
+        let began = Instant::now();
         let closed = self.endpoint.shutdown(deadline).await;
+        // A push may be without a session by now, and not yet done.
+        self.live.routes.git.shutdown(deadline.saturating_sub(began.elapsed())).await;
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -13,6 +13,14 @@ use crate::{
 /// The most repositories in one answer.
 const MAX_LISTED: usize = 1000;
 
+/// Which repositories are asked for.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct ListQuery {
+    /// What their names begin with.
+    pub prefix: String,
+}
+
 /// The repositories that somebody may know of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[non_exhaustive]
@@ -59,10 +67,14 @@ pub struct ListedRights {
 pub(super) fn list(
     repositories: &Repositories,
     caller: &Caller,
+    query: &ListQuery,
     brake: &Brake,
 ) -> Result<List, BrowseError> {
     let mut list = List { repositories: Vec::new(), truncated: false };
     for name in repositories.names()? {
+        if !name.as_str().starts_with(&query.prefix) {
+            continue;
+        }
         match brake.check() {
             // What was found in time is worth something.
             Err(BrowseError::Late) => {

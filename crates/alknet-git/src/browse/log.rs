@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use encoding_rs::{Encoding, ISO_2022_JP, UTF_8};
 use gix::{
     ObjectId,
     actor::SignatureRef,
-    bstr::ByteSlice as _,
     objs::{CommitRef, Kind, tree::EntryMode},
 };
 use schemars::JsonSchema;
@@ -216,33 +216,48 @@ impl Opened {
         let data = self.find(id, Kind::Commit, &mut buffer)?;
         let commit =
             CommitRef::from_bytes(data, self.hash()).map_err(|error| self.failed(error))?;
-        let (message, message_truncated) = shortened(commit.message, MAX_MESSAGE);
+        let text = Text::of(&commit);
+        let (message, message_truncated) = text.shortened(commit.message, MAX_MESSAGE);
         Ok(Commit {
             id: id.to_string(),
             tree: commit.tree().to_string(),
             parents: commit.parents().take(MAX_PARENTS).map(|id| id.to_string()).collect(),
-            author: person(commit.author().ok()),
-            committer: person(commit.committer().ok()),
+            author: text.person(commit.author().ok()),
+            committer: text.person(commit.committer().ok()),
             message,
             message_truncated,
         })
     }
 }
 
-/// Somebody as they are shown; nobody where they cannot be read.
-fn person(signature: Option<SignatureRef<'_>>) -> Person {
-    let text = |text: &gix::bstr::BStr| shortened(text, MAX_NAME).0;
-    let time = signature.and_then(|signature| signature.time().ok()).unwrap_or_default();
-    Person {
-        name: signature.map(|it| text(it.name)).unwrap_or_default(),
-        email: signature.map(|it| text(it.email)).unwrap_or_default(),
-        time: time.seconds,
-        offset: time.offset / 60,
-    }
-}
+/// What the texts of a commit are written in.
+struct Text(&'static Encoding);
 
-/// The beginning of a text, and whether there is more.
-fn shortened(text: &[u8], max: usize) -> (String, bool) {
-    let beginning = text.get(..max).unwrap_or(text);
-    (beginning.to_str_lossy().into_owned(), beginning.len() < text.len())
+impl Text {
+    /// UTF-8, unless the commit names something else that is known.
+    fn of(commit: &CommitRef<'_>) -> Self {
+        let named = commit.encoding.and_then(|name| Encoding::for_label(name));
+        // In no other one is the name of the encoding itself to be read.
+        let fits = |it: &&'static Encoding| it.is_ascii_compatible() || *it == ISO_2022_JP;
+        Self(named.filter(fits).unwrap_or(UTF_8))
+    }
+
+    /// Somebody as they are shown; nobody where they cannot be read.
+    fn person(&self, signature: Option<SignatureRef<'_>>) -> Person {
+        let text = |text: &gix::bstr::BStr| self.shortened(text, MAX_NAME).0;
+        let time = signature.and_then(|signature| signature.time().ok()).unwrap_or_default();
+        Person {
+            name: signature.map(|it| text(it.name)).unwrap_or_default(),
+            email: signature.map(|it| text(it.email)).unwrap_or_default(),
+            time: time.seconds,
+            offset: time.offset / 60,
+        }
+    }
+
+    /// The beginning of a text, and whether there is more.
+    fn shortened(&self, text: &[u8], max: usize) -> (String, bool) {
+        let beginning = text.get(..max).unwrap_or(text);
+        let (shown, _) = self.0.decode_without_bom_handling(beginning);
+        (shown.into_owned(), beginning.len() < text.len())
+    }
 }

@@ -159,9 +159,14 @@ type Found = (FullName, ObjectId, Option<ObjectId>);
 impl Opened {
     fn head(&self) -> Result<Head, BrowseError> {
         let head = self.git().head_name().map_err(|error| self.failed(error))?;
-        let Some(name) = head.filter(|name| !self.is_hidden(name.as_bstr())) else {
-            return Ok(Head { branch: None, id: None });
+        let Some(name) = head else {
+            // A commit that is on no branch.
+            let id = self.git().head_id().ok().map(|id| id.to_string());
+            return Ok(Head { branch: None, id });
         };
+        if self.is_hidden(name.as_bstr()) {
+            return Ok(Head { branch: None, id: None });
+        }
         let id = match self.reference(&name)?.map(|found| found.target) {
             Some(Target::Object(id)) => Some(id.to_string()),
             Some(Target::Symbolic(_)) | None => None,

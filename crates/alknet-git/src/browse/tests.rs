@@ -5,6 +5,7 @@ mod changes;
 mod files;
 mod history;
 mod hostile;
+mod odd;
 mod sight;
 
 use std::{

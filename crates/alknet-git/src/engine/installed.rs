@@ -5,10 +5,7 @@ use std::{
     ffi::{OsStr, OsString},
     io,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use alknet_core::BoxFuture;
@@ -45,8 +42,8 @@ pub struct InstalledGit {
 pub struct Setup {
     /// A folder of its own, which is made if it is not there. What is in it is replaced.
     pub folder: PathBuf,
-    /// The program that is run as a hook: one whose `main` calls
-    /// [`hook::main`](crate::hook::main), as a rule this process's own.
+    /// The program that is run as a hook: one whose `main` calls [`hook::main`], as a rule
+    /// [this process's own](crate::hook::program).
     pub hooks: PathBuf,
     /// Whose signatures of pushes are verified: a file as ssh-keygen(1) has it in the section
     /// "ALLOWED SIGNERS". Without it, no signed pushes are taken: git keeps what is signed, also
@@ -83,7 +80,7 @@ pub enum SetupError {
     #[error("git could not be run")]
     Run(#[source] io::Error),
     /// Git is older than it has to be to heed what guards a push.
-    #[error("git is too old: 2.36 is needed, and this is {found:?}")]
+    #[error("git is too old: 2.37 is needed, and this is {found:?}")]
     Old {
         /// What it says.
         found: String,
@@ -200,10 +197,10 @@ impl InstalledGit {
         let gate = exchange.gate.clone().ok_or(EngineError::NoHooks)?;
         let socket = PrivateSocket::own().map_err(EngineError::Run)?;
         let command = self.service(&exchange, Some(&socket.path()))?;
-        let asked = Arc::new(AtomicBool::new(false));
-        let hooks = Hooks { socket, gate: gate.clone(), asked: asked.clone() };
+        let course = Arc::<hook::Course>::default();
+        let hooks = Hooks { socket, gate: gate.clone(), course: course.clone() };
         let ended = run::run(command, exchange, file, Some(hooks)).await;
-        if ended.is_ok() && !asked.load(Ordering::Relaxed) {
+        if ended.is_ok() && !course.asked.load(Ordering::Relaxed) {
             gate.unasked(seen.wanted());
         }
         ended

@@ -4,15 +4,16 @@ use std::{
     future::pending,
     io,
     path::PathBuf,
+    pin::pin,
     process::ExitStatus,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use alknet_host::{Pipes, PrivateSocket, Process};
 use rustix::process::Resource;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, sink},
     process::{ChildStderr, ChildStdin, ChildStdout, Command},
     time::{sleep, timeout},
 };
@@ -36,8 +37,50 @@ const LINGER: Duration = Duration::from_secs(5);
 pub(super) struct Hooks {
     pub(super) socket: PrivateSocket,
     pub(super) gate: Arc<dyn Gate>,
-    /// Whether one has asked.
-    pub(super) asked: Arc<AtomicBool>,
+    pub(super) course: Arc<hook::Course>,
+}
+
+/// The client of an exchange. A push whose refs may have changed goes on without it: it is not
+/// for the client to say whether what its owner has do afterwards is done.
+struct Client {
+    course: Arc<hook::Course>,
+    /// It is gone, or as good as gone, and not needed.
+    left: CancellationToken,
+}
+
+impl Client {
+    fn of(hooks: Option<&Hooks>) -> Self {
+        let course = hooks.map(|hooks| hooks.course.clone()).unwrap_or_default();
+        Self { course, left: CancellationToken::new() }
+    }
+
+    /// Lets it go; whether the exchange has to end with it.
+    fn is_missed(&self) -> bool {
+        let decided = self.course.decided.load(Ordering::Relaxed);
+        if decided {
+            self.left.cancel();
+        }
+        !decided
+    }
+
+    /// Ends when nobody waits for an exchange that has to end then.
+    async fn gives_up(&self, stop: &CancellationToken) {
+        stop.cancelled().await;
+        if !self.is_missed() {
+            pending::<()>().await;
+        }
+    }
+
+    /// Ends when nothing is carried for too long, and it is not the client alone that takes
+    /// nothing.
+    async fn is_idle(&self, traffic: &Traffic, limit: Duration) {
+        loop {
+            idle(traffic, limit).await;
+            if self.left.is_cancelled() || self.is_missed() {
+                return;
+            }
+        }
+    }
 }
 
 /// Runs git for an exchange. Each of its files may have `file` bytes.
@@ -47,7 +90,7 @@ pub(super) async fn run(
     file: u64,
     hooks: Option<Hooks>,
 ) -> Result<(), EngineError> {
-    let Exchange { input, output, bounds, traffic, stop, repository, .. } = exchange;
+    let Exchange { input, output, bounds, traffic, stop, ending, repository, .. } = exchange;
     let (mut process, pipes) = Process::with_pipes(command).map_err(EngineError::Run)?;
     let Pipes { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr) } = pipes else {
         return Err(EngineError::Run(io::ErrorKind::BrokenPipe.into()));
@@ -56,11 +99,13 @@ pub(super) async fn run(
     bound(&process, &bounds, file).map_err(EngineError::Run)?;
     widen(&stdin);
     widen(&stdout);
+    let client = Client::of(hooks.as_ref());
     let talk = Talk { input, output, stdin, stdout, stderr, traffic: traffic.clone() };
     let ended = tokio::select! {
-        ended = talk.run(&mut process) => ended,
-        () = stop.cancelled() => Err(EngineError::Interrupted),
-        () = idle(&traffic, bounds.idle) => Err(EngineError::Idle(bounds.idle)),
+        ended = talk.run(&mut process, &client) => ended,
+        () = ending.cancelled() => Err(EngineError::Interrupted),
+        () = client.gives_up(&stop) => Err(EngineError::Interrupted),
+        () = client.is_idle(&traffic, bounds.idle) => Err(EngineError::Idle(bounds.idle)),
         () = sleep(bounds.total) => Err(EngineError::Late(bounds.total)),
         () = answer(hooks, repository) => Ok(()),
     };
@@ -80,8 +125,8 @@ fn bound(process: &Process, bounds: &Bounds, file: u64) -> io::Result<()> {
 /// Never ends.
 async fn answer(hooks: Option<Hooks>, repository: PathBuf) {
     match hooks {
-        Some(Hooks { socket, gate, asked }) => {
-            hook::serve(socket, &repository, gate, &asked).await;
+        Some(Hooks { socket, gate, course }) => {
+            hook::serve(socket, &repository, gate, &course).await;
         }
         None => pending().await,
     }
@@ -112,18 +157,12 @@ struct Talk<I, O> {
 }
 
 impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Talk<I, O> {
-    async fn run(self, process: &mut Process) -> Result<(), EngineError> {
+    async fn run(self, process: &mut Process, client: &Client) -> Result<(), EngineError> {
         let Self { mut input, mut output, stdin, mut stdout, stderr, traffic } = self;
         let said = CancellationToken::new();
         let feed = feed(&mut input, stdin, &traffic, &said);
         let drain = async {
-            let copied = async {
-                let pumped = pump(&mut stdout, &mut output, |bytes| traffic.add_sent(bytes)).await;
-                pumped.map_err(|broken| match broken {
-                    Broken::From(error) => EngineError::Run(error),
-                    Broken::To(error) => EngineError::Gone(error),
-                })
-            };
+            let copied = answer_to(client, &mut stdout, &mut output, &traffic);
             let complaint = async { Ok(complaint(stderr).await) };
             let ((), complaint) = tokio::try_join!(copied, complaint)?;
             let status = exited(process).await.map_err(EngineError::Run)?;
@@ -136,11 +175,38 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Talk<I, O> {
             let _ = timeout(LINGER, said.cancelled()).await;
             Err(EngineError::Failed { status, complaint })
         };
+        let mut drain = pin!(drain);
         tokio::select! {
-            ended = drain => ended,
-            error = feed => Err(EngineError::Gone(error)),
+            ended = &mut drain => ended,
+            error = feed => match client.is_missed() {
+                true => Err(EngineError::Gone(error)),
+                false => drain.await,
+            },
         }
     }
+}
+
+/// Carries what git says to the client, and to nobody once it has left: git waits for whoever
+/// does not read.
+async fn answer_to(
+    client: &Client,
+    stdout: &mut ChildStdout,
+    output: &mut (impl AsyncWrite + Unpin),
+    traffic: &Traffic,
+) -> Result<(), EngineError> {
+    let carried = |bytes| traffic.add_sent(bytes);
+    let pumped = tokio::select! {
+        pumped = pump(stdout, output, carried) => pumped,
+        () = client.left.cancelled() => Err(Broken::To(io::ErrorKind::BrokenPipe.into())),
+    };
+    let pumped = match pumped {
+        Err(Broken::To(error)) if client.is_missed() => return Err(EngineError::Gone(error)),
+        Err(Broken::To(_)) => pump(stdout, &mut sink(), carried).await,
+        pumped => pumped,
+    };
+    pumped.map_err(|broken| match broken {
+        Broken::From(error) | Broken::To(error) => EngineError::Run(error),
+    })
 }
 
 /// Carries what the client sends to git, and ends only when the client is gone. `said` tells
@@ -178,4 +244,81 @@ async fn complaint(mut stderr: impl AsyncRead + Unpin) -> String {
     let _ = (&mut stderr).take(COMPLAINT).read_to_end(&mut text).await;
     let _ = discard(&mut stderr).await;
     String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{io::duplex, time::Instant};
+
+    use super::*;
+    use crate::{engine::Framing, push::testing::Agrees, request::Service};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_given_up_before_a_push_that_is_decided() {
+        let (limit, begun) = (Duration::from_secs(60), Instant::now());
+        let (client, traffic) = (Client::of(None), Traffic::default());
+        client.is_idle(&traffic, limit).await;
+        assert!(begun.elapsed() == limit && !client.left.is_cancelled());
+
+        client.course.decided.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        // Nobody reads what git says from then on, which counts as carried.
+        let goes_on = async {
+            client.left.cancelled().await;
+            assert_eq!(begun.elapsed(), limit);
+            sleep(limit / 2).await;
+            traffic.add_sent(1);
+        };
+        tokio::join!(client.is_idle(&traffic, limit), goes_on);
+        assert_eq!(begun.elapsed(), 3 * limit);
+    }
+
+    /// A git that says more than anybody takes; how it ends, and whether that was its own end.
+    async fn served(decided: bool, stopped: bool, ending: bool) -> (Result<(), EngineError>, bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut git = Command::new("sh");
+        let script = "cat >/dev/null; head -c 4000000 /dev/zero && touch done";
+        git.args(["-c", script]).current_dir(folder.path());
+        let (output, _takes_nothing) = duplex(1);
+        let (stop, ends) = (CancellationToken::new(), CancellationToken::new());
+        for (token, _) in [(&stop, stopped), (&ends, ending)].into_iter().filter(|it| it.1) {
+            token.cancel();
+        }
+        let exchange = Exchange {
+            service: Service::ReceivePack,
+            framing: Framing::Stateful,
+            version: 0,
+            repository: folder.path().into(),
+            input: Box::new(tokio::io::empty()),
+            output: Box::new(output),
+            gate: None,
+            bounds: Bounds { idle: Duration::from_secs(1), ..Bounds::default() },
+            traffic: Arc::default(),
+            stop,
+            ending: ends,
+        };
+        let course = hook::Course { decided: decided.into(), ..hook::Course::default() };
+        let (socket, gate) = (PrivateSocket::own().unwrap(), Arc::new(Agrees::default()));
+        let hooks = Hooks { socket, gate, course: Arc::new(course) };
+        let ended = run(git, exchange, u64::MAX, Some(hooks)).await;
+        (ended, folder.path().join("done").exists())
+    }
+
+    #[tokio::test]
+    async fn only_the_end_of_the_node_interrupts_a_push_that_is_decided() {
+        for stopped in [false, true] {
+            let (ended, done) = served(true, stopped, false).await;
+            assert!(ended.is_ok() && done, "{stopped} {ended:?}");
+        }
+        let (ended, done) = served(true, true, true).await;
+        assert!(matches!(ended, Err(EngineError::Interrupted)) && !done, "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_push_that_is_not_decided_ends_with_its_client() {
+        let (ended, done) = served(false, false, false).await;
+        assert!(matches!(ended, Err(EngineError::Idle(_))) && !done, "{ended:?}");
+        let (ended, done) = served(false, true, false).await;
+        assert!(matches!(ended, Err(EngineError::Interrupted)) && !done, "{ended:?}");
+    }
 }

@@ -12,9 +12,9 @@ use std::{
 use super::SetupError;
 
 /// The oldest git that is used. One before 2.32 does not read the file of configuration that it
-/// is given, one before 2.34 does not know how to begin smart HTTP, and one before 2.36 does not
-/// sync what it is told to.
-const OLDEST: (u32, u32) = (2, 36);
+/// is given, one before 2.34 does not know how to begin smart HTTP, one before 2.36 does not sync
+/// what it is told to, and one before 2.37 does not keep apart what waits to be dropped.
+const OLDEST: (u32, u32) = (2, 37);
 /// How long it may take to say its version, and how often it is looked whether it has.
 const PATIENCE: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(5);
@@ -71,7 +71,7 @@ mod tests {
         for (said, version) in [
             ("git version 2.47.3", Some((2, 47))),
             ("git version 2.39.5 (Apple Git-154)", Some((2, 39))),
-            ("git version 2.36.GIT", Some((2, 36))),
+            ("git version 2.37.GIT", Some((2, 37))),
             ("git version 3.0.0.windows.1", Some((3, 0))),
             ("git version two", None),
             ("hub version 2.14", None),
@@ -79,6 +79,6 @@ mod tests {
         ] {
             assert_eq!(parse(said), version, "{said}");
         }
-        assert!((2, 35) < OLDEST && (3, 0) > OLDEST);
+        assert!((2, 36) < OLDEST && (3, 0) > OLDEST);
     }
 }

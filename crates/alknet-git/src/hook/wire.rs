@@ -1,5 +1,6 @@
-//! What a hook and its node say to each other: one question as JSON behind its length; then
-//! texts for the pusher, and at last an answer, each behind its kind and its length.
+//! What a hook and its node say to each other: the version of all that follows, by the node;
+//! one question as JSON behind its length; then texts for the pusher, and at last an answer,
+//! each behind its kind and its length.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,6 +13,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::push::{Certificate, RefChange, Refused};
 
+/// Another one with each change of what is said.
+const VERSION: u8 = 1;
+/// What the pusher sees where the file of a running node's program has been replaced.
+const REPLACED: &str = "it runs another version of its program, and has to be restarted";
 /// The longest question or answer, in bytes.
 const MAX: u32 = 128 << 20;
 /// The longest text for the pusher.
@@ -54,6 +59,11 @@ pub(super) struct Question {
 
 /// Asks the node, and shows meanwhile what it says.
 pub(super) fn ask(mut node: UnixStream, question: &Question) -> io::Result<Refused> {
+    let mut version = [0];
+    node.read_exact(&mut version)?;
+    if version != [VERSION] {
+        return Err(io::Error::other(REPLACED));
+    }
     let json = serde_json::to_vec(question)?;
     node.write_all(&length(json.len())?)?;
     node.write_all(&json)?;
@@ -72,8 +82,9 @@ pub(super) fn ask(mut node: UnixStream, question: &Question) -> io::Result<Refus
     }
 }
 
-/// Reads what a hook asks. Not cancel safe.
+/// Greets a hook and reads what it asks. Not cancel safe.
 pub(super) async fn read(hook: &mut tokio::net::UnixStream) -> io::Result<Question> {
+    hook.write_u8(VERSION).await?;
     let mut length = [0; 4];
     hook.read_exact(&mut length).await?;
     let length = bounded(length)?;
@@ -147,13 +158,26 @@ mod tests {
         near.write_all(&u32::MAX.to_be_bytes()).unwrap();
         assert_eq!(read(&mut far).await.unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         drop(far);
-        let question = Question {
+        assert!(ask(near, &nothing()).is_err());
+    }
+
+    fn nothing() -> Question {
+        Question {
             hook: Hook::Pre,
             changes: Vec::new(),
             quarantine: None,
             options: Vec::new(),
             certificate: None,
-        };
-        assert!(ask(near, &question).is_err());
+        }
+    }
+
+    #[test]
+    fn a_node_of_another_version_is_asked_nothing() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        far.write_all(&[VERSION + 1]).unwrap();
+        assert_eq!(ask(near, &nothing()).unwrap_err().to_string(), REPLACED);
+        let mut said = Vec::new();
+        far.read_to_end(&mut said).unwrap();
+        assert_eq!(said, b"");
     }
 }

@@ -26,6 +26,7 @@ use tokio_util::{io::StreamReader, sync::PollSender};
 
 use super::refusal::Refusal;
 use crate::{
+    admission::Admitted,
     engine::{EngineError, Traffic},
     server::GitError,
 };
@@ -36,8 +37,8 @@ const MAX_UNPACKED: u64 = 64 * 1024 * 1024;
 /// How much of an answer goes on its way at once, in bytes, and how often before git waits.
 const PIECE: usize = 64 * 1024;
 const PIECES: usize = 4;
-/// How long a client may take nothing of its answer, or send nothing of an object.
-pub(super) const STALL: Duration = Duration::from_secs(60);
+/// How long a client may take nothing of its answer.
+const STALL: Duration = Duration::from_secs(60);
 
 /// What a client sends, and what was wrong with it in the end.
 pub(super) struct Input {
@@ -200,17 +201,17 @@ pub(super) async fn answer(
 }
 
 /// A body that somebody takes within `total`, piece by piece, or not at all. Until its end, or
-/// until it is dropped, `held` is there.
+/// until it is dropped, `held` is there. It fails where their credential does not hold to its
+/// end.
 pub(super) fn download(
     body: Body,
     total: Duration,
     traffic: Arc<Traffic>,
-    held: impl Send + 'static,
+    held: impl AsRef<Admitted> + Send + Sync + 'static,
 ) -> Body {
     let (send, pieces) = mpsc::channel(PIECES);
     let mut exchange = Running::new();
     exchange.spawn(async move {
-        let _held = held;
         let late = |_| GitError::Stream(io::ErrorKind::TimedOut.into());
         let carried = async {
             let mut all = body.into_data_stream();
@@ -222,7 +223,7 @@ pub(super) fn download(
             }
             Ok(())
         };
-        timeout(total, carried).await.map_err(late)?
+        held.as_ref().during(timeout(total, carried)).await?.map_err(late)?
     });
     Body::new(Answer { first: None, pieces, exchange })
 }

@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// A file that is there, or the part of it that is asked for. `held`, which has the room for
-/// it, is there as long as somebody takes it.
+/// it, is there as long as somebody takes it, and they may as long as it lets them.
 pub(super) async fn answer(
     path: &Path,
     request: Request,
     limits: &GitLimits,
     traffic: Arc<Traffic>,
-    held: impl Send + 'static,
+    held: impl AsRef<Admitted> + Send + Sync + 'static,
 ) -> Response {
     let Ok(response) = ServeFile::new(path).oneshot(request).await;
     let total = limits.bounds.total;
@@ -72,6 +72,12 @@ struct Fetch {
     repository: Admitted,
     file: String,
     traffic: Arc<Traffic>,
+}
+
+impl AsRef<Admitted> for Fetch {
+    fn as_ref(&self) -> &Admitted {
+        &self.repository
+    }
 }
 
 impl Drop for Fetch {

@@ -18,7 +18,7 @@ use self::json::{
     Action, Actions, Batch, Done, Fault, Lock, Locked, LockedOnes, Message, Object, Operation,
     OursAndTheirs, Outcome, ToList, ToLock, ToUnlock, ToVerify,
 };
-use super::{Asks, PREFIX, body::STALL, file, path::LfsTarget, refusal::Refusal, uncached};
+use super::{Asks, PREFIX, file, path::LfsTarget, refusal::Refusal, uncached};
 use crate::{
     RepositoryName,
     lfs::{
@@ -129,13 +129,14 @@ impl Asks {
         let mut incoming = lfs.receive(&oid, size.ok_or(endless)?).await?;
         let mut pieces = request.into_body().into_data_stream();
         let arrival = async {
-            while let Some(piece) = timeout(STALL, pieces.next()).await.map_err(late)? {
+            while let Some(piece) = incoming.wait(pieces.next()).await? {
                 let cut = |_| Refusal::Status(StatusCode::BAD_REQUEST, "the body was cut off");
                 incoming.write(&piece.map_err(cut)?).await?;
             }
             Ok::<_, Refusal>(())
         };
-        timeout(self.server.limits().bounds.total, arrival).await.map_err(late)??;
+        let arrival = timeout(self.server.limits().bounds.total, arrival);
+        lfs.as_ref().during(arrival).await?.map_err(late)??;
         incoming.finish().await?;
         Ok(Response::new(Body::empty()))
     }

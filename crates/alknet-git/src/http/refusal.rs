@@ -79,6 +79,7 @@ impl From<GitError> for Refusal {
                 StatusCode::FORBIDDEN,
                 "the repository is a copy of another: push there",
             ),
+            GitError::Ended => Self::Status(StatusCode::FORBIDDEN, "your access has ended"),
             GitError::Busy => {
                 Self::Status(StatusCode::SERVICE_UNAVAILABLE, "the node is busy: try again later")
             }
@@ -118,8 +119,9 @@ impl From<LfsError> for Refusal {
             LfsError::Locks => {
                 (StatusCode::INSUFFICIENT_STORAGE, "the repository has too many locks")
             }
-            LfsError::Protocol | LfsError::Stalled => {
-                (StatusCode::BAD_REQUEST, "the request did not come to its end")
+            LfsError::Protocol => (StatusCode::BAD_REQUEST, "the request did not come to its end"),
+            LfsError::Stalled | LfsError::Late(_) => {
+                (StatusCode::REQUEST_TIMEOUT, "the body came too slowly")
             }
             LfsError::Io(error) => {
                 tracing::warn!(%error, "large files could not be read or written");

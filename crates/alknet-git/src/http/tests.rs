@@ -2,6 +2,7 @@
 
 mod large_files;
 mod places;
+mod revoked;
 
 use std::{path::Path, process::Command, sync::Arc};
 

@@ -5,7 +5,10 @@ mod wire;
 
 use std::{io, str::FromStr};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite},
+    time::timeout,
+};
 
 use super::{
     Lfs, LfsError, MAX_BATCH, Verdict,
@@ -61,8 +64,9 @@ impl GitServer {
     ) -> Result<(), GitError> {
         let write = operation == LfsOperation::Upload;
         let lfs = self.lfs(&repository, write, caller).await?;
-        let wire = Wire::new(input, output);
-        Ok(Session { lfs, operation, caller, wire }.run().await?)
+        let (wire, total) = (Wire::new(input, output), self.limits().bounds.total);
+        let served = timeout(total, Session { lfs, operation, caller, wire }.run()).await;
+        Ok(served.map_err(|_| LfsError::Late(total))??)
     }
 }
 
@@ -101,7 +105,9 @@ impl TryFrom<LfsError> for Answer {
             LfsError::Content | LfsError::Size | LfsError::Path => 422,
             LfsError::Full | LfsError::Locks => 507,
             LfsError::Off => 403,
-            LfsError::Protocol | LfsError::Stalled | LfsError::Io(_) => return Err(error),
+            LfsError::Protocol | LfsError::Stalled | LfsError::Late(_) | LfsError::Io(_) => {
+                return Err(error);
+            }
         };
         Ok(Self::refused(status, error.to_string()))
     }
@@ -244,7 +250,7 @@ where
         if !command.goes_on {
             return Ok(unnamed());
         }
-        while let Some(piece) = self.wire.piece().await? {
+        while let Some(piece) = incoming.wait(self.wire.piece()).await?? {
             if let Err(error) = incoming.write(piece).await {
                 self.wire.skip(command).await?;
                 return Err(error);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    error::Error,
     io,
     net::{IpAddr, SocketAddr},
     path::Path,
@@ -15,7 +16,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Mirror, MirrorPolicy, MirrorUrl, url::Transport};
+use super::{
+    Mirror, MirrorPolicy, MirrorUrl,
+    node::{Nodes, Remote},
+    url::Transport,
+};
 use crate::{
     engine::InstalledGit,
     push::RefChange,
@@ -24,6 +29,8 @@ use crate::{
 
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(15);
+/// How long it may take to ask where `HEAD` points.
+const ASK: Duration = Duration::from_secs(60);
 /// How many addresses of a host are tried.
 const MAX_ADDRESSES: usize = 8;
 /// How often the size of what comes is looked at.
@@ -35,11 +42,14 @@ const HARMLESS: [&str; 4] =
     ["zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "missingSpaceBeforeEmail"];
 
 /// A mirror could not get its content.
+///
+/// Whoever administers a repository is told what it displays, and not what has caused it: what
+/// names mean in the node's own network is no business of theirs.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MirrorError {
     /// The host cannot be found.
-    #[error("{host} cannot be found")]
+    #[error("{host} cannot be found, or this node fetches nothing from its network")]
     Resolve {
         /// Which.
         host: String,
@@ -48,11 +58,23 @@ pub enum MirrorError {
         source: io::Error,
     },
     /// No address of the host may be fetched from.
-    #[error("this node fetches nothing from the network of {0}")]
+    #[error("{0} cannot be found, or this node fetches nothing from its network")]
     Forbidden(String),
     /// It would be larger than it may.
     #[error("it is larger than its quota of {0} bytes")]
     Quota(u64),
+    /// Another node cannot be reached, or has gone.
+    #[error("the node {node} cannot be fetched from")]
+    Node {
+        /// What it is called.
+        node: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Nobody here reaches other nodes.
+    #[error("nothing is fetched from other nodes here")]
+    NoNodes,
     /// Git could not do it.
     #[error(transparent)]
     Git(#[from] RunError),
@@ -72,18 +94,22 @@ pub(crate) async fn fetch(
     repository: &Repository,
     mirror: &Mirror,
     policy: &MirrorPolicy,
+    nodes: Option<&dyn Nodes>,
 ) -> Result<Vec<RefChange>, MirrorError> {
-    let addresses = addresses(&mirror.url, policy).await?;
+    let source = match Remote::of(&mirror.url, policy, nodes)? {
+        Some(remote) => Source::Node(remote),
+        None => Source::Addresses(addresses(&mirror.url, policy).await?),
+    };
     let (before, allowance) = (refs(repository).await?, allowance(repository, policy));
     let fetched = tokio::select! {
-        fetched = update(git, repository, mirror, &addresses, allowance) => fetched,
+        fetched = source.update(git, repository, mirror, allowance) => fetched,
         error = outgrown(repository) => Err(error),
     };
     // A part may have come before a failure.
     let after = refs(repository).await?;
     fetched?;
     if before.is_empty() && !after.is_empty() {
-        let asked = follow_head(git, repositories, repository, mirror, &addresses);
+        let asked = follow_head(git, repositories, repository, mirror, &source);
         if let Err(error) = asked.await {
             tracing::debug!(name = %repository.name, %error, "the default branch is not known");
         }
@@ -91,11 +117,53 @@ pub(crate) async fn fetch(
     Ok(changes(&before, &after))
 }
 
+/// Where content comes from, once it is clear that it may.
+enum Source<'a> {
+    Addresses(Vec<IpAddr>),
+    Node(Remote<'a>),
+}
+
+impl Source<'_> {
+    async fn update(
+        &self,
+        git: &InstalledGit,
+        repository: &Repository,
+        mirror: &Mirror,
+        allowance: Allowance,
+    ) -> Result<(), MirrorError> {
+        match self {
+            Self::Addresses(all) => update(git, repository, mirror, all, allowance).await,
+            Self::Node(remote) => remote.update(git, &repository.path, allowance).await,
+        }
+    }
+
+    /// The branch that `HEAD` points to there.
+    async fn head(
+        &self,
+        git: &InstalledGit,
+        repository: &Repository,
+        mirror: &Mirror,
+    ) -> Result<Option<String>, MirrorError> {
+        let all = match self {
+            Self::Addresses(all) => all,
+            Self::Node(remote) => return remote.head().await,
+        };
+        let (mut command, url) = command(git, &repository.path, mirror, all);
+        command.args(["ls-remote", "--symref", "--", &url, "HEAD"]);
+        let said = run(command, Allowance { time: ASK, file: BESIDE, idle: None }).await?;
+        let branch = |line: &str| {
+            Some(line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD")?.to_owned())
+        };
+        Ok(said.lines().find_map(branch))
+    }
+}
+
 /// What git may use. What comes is looked at only [now and then](MEASURE), and much may come
 /// between two looks.
 pub(super) fn allowance(repository: &Repository, policy: &MirrorPolicy) -> Allowance {
     let pack = repository.settings.quota.unwrap_or(u64::MAX).min(policy.pack);
-    Allowance { time: policy.deadline, file: pack.saturating_add(BESIDE) }
+    let (time, idle) = (policy.deadline, Some(policy.idle));
+    Allowance { time, file: pack.saturating_add(BESIDE), idle }
 }
 
 /// Those of the host that content may come from.
@@ -129,20 +197,30 @@ pub(super) async fn update(
     let mut failed = MirrorError::Forbidden(mirror.url.host.clone());
     for pinned in addresses.chunks(if several { 1 } else { MAX_ADDRESSES }) {
         let (mut command, url) = command(git, &repository.path, mirror, pinned);
-        command.args(["-c", "fetch.fsckObjects=true", "-c", THREADS]);
-        for kind in HARMLESS {
-            command.args(["-c", &format!("fetch.fsck.{kind}=ignore")]);
-        }
-        command.args(["fetch", "--prune", "--force", "--no-tags", "--quiet", "--atomic"]);
-        command.args(["--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"]);
-        command.args(["--", &url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]);
+        everything(&mut command, &url);
+        // One deadline for all of them.
         let time = allowance.time.saturating_sub(begun.elapsed());
+        if time.is_zero() {
+            return Err(RunError::Late(allowance.time).into());
+        }
         match run(command, Allowance { time, ..allowance }).await {
             Ok(_) => return Ok(()),
+            Err(RunError::Late(_)) => return Err(RunError::Late(allowance.time).into()),
             Err(error) => failed = error.into(),
         }
     }
     Err(failed)
+}
+
+/// Has a command fetch all branches and tags.
+pub(super) fn everything(command: &mut Command, url: &str) {
+    command.args(["-c", "fetch.fsckObjects=true", "-c", THREADS]);
+    for kind in HARMLESS {
+        command.args(["-c", &format!("fetch.fsck.{kind}=ignore")]);
+    }
+    command.args(["fetch", "--prune", "--force", "--no-tags", "--quiet", "--atomic"]);
+    command.args(["--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"]);
+    command.args(["--", url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]);
 }
 
 /// A command of git that talks to these addresses of the other side and to nobody else, and
@@ -189,6 +267,11 @@ fn command(
             command.env("GIT_SSH_COMMAND", ssh(path, mirror, &first));
             (command, url.to_string())
         }
+        // To a node this process connects, and git by itself goes nowhere.
+        Transport::Alknet => {
+            command.env("GIT_ALLOW_PROTOCOL", "none");
+            (command, url.to_string())
+        }
     }
 }
 
@@ -206,7 +289,7 @@ pub(super) fn ssh(repository: &Path, mirror: &Mirror, address: &str) -> String {
          -o IdentityFile={key} -o HostName={address} -o HostKeyAlias={host} -o CheckHostIP=no \
          -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile={known} \
          -o GlobalKnownHostsFile=/dev/null -o ProxyCommand=none -o ConnectTimeout=30 \
-         -o ServerAliveInterval=30 -o ClearAllForwardings=yes -o PermitLocalCommand=no"
+         -o ClearAllForwardings=yes -o PermitLocalCommand=no"
     )
 }
 
@@ -225,14 +308,9 @@ async fn follow_head(
     repositories: &Repositories,
     repository: &Repository,
     mirror: &Mirror,
-    addresses: &[IpAddr],
+    source: &Source<'_>,
 ) -> Result<(), MirrorError> {
-    let (mut command, url) = command(git, &repository.path, mirror, addresses);
-    command.args(["ls-remote", "--symref", "--", &url, "HEAD"]);
-    let said = run(command, Allowance { time: RESOLVE * 4, file: BESIDE }).await?;
-    let branch =
-        said.lines().find_map(|line| line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD"));
-    let Some(branch) = branch.map(str::to_owned) else { return Ok(()) };
+    let Some(branch) = source.head(git, repository, mirror).await? else { return Ok(()) };
     let (repositories, name) = (repositories.clone(), repository.name.clone());
     blocking(move || repositories.set_default_branch(&name, &branch)).await
 }

@@ -16,7 +16,7 @@ use crate::{
     name::RepositoryName,
     repositories::{
         Allowance, Keeper, KeeperConfig, KeeperError, Repositories, Repository, RepositoryError,
-        Settings,
+        RunError, Settings,
     },
 };
 
@@ -28,6 +28,9 @@ fn an_address_says_where_and_nothing_else() {
         "git://[2001:db8::7]/a",
         "ssh://git@example.org:2222/~a/b.git",
         "https://example.org/a%2Bb",
+        "alknet://example.org/team/notes",
+        "alknet://[2001:db8::7]:4433/notes",
+        "alknet://lab/notes",
     ] {
         let url: MirrorUrl = good.parse().unwrap_or_else(|error| panic!("{good}: {error}"));
         let again: MirrorUrl = url.to_string().parse().unwrap();
@@ -47,6 +50,14 @@ fn an_address_says_where_and_nothing_else() {
         "fd::7",
         "ftp://example.org/a",
         "alknet+x://h/a",
+        "alknet::lab/a",
+        "alknet:///a",
+        "alknet://lab",
+        "alknet://me@lab/a",
+        "alknet://lab/Notes",
+        "alknet://lab/../a",
+        "alknet://lab/a%2fb.lock",
+        "alknet://-x/a",
         "-uroot",
         "--upload-pack=id",
         "ssh://-oProxyCommand=id/a",
@@ -85,7 +96,7 @@ proptest! {
     /// Whatever it is written as, it is read the same way again, and holds nothing that a
     /// shell, a program or a terminal would take for something else.
     #[test]
-    fn an_address_is_plain(text in "(https|http|git|ssh|file|ext)://[ -~]{0,30}") {
+    fn an_address_is_plain(text in "(https|http|git|ssh|alknet|file|ext)://[ -~]{0,30}") {
         if let Ok(url) = text.parse::<MirrorUrl>() {
             let written = url.to_string();
             prop_assert_eq!(&written.parse::<MirrorUrl>().unwrap(), &url);
@@ -185,28 +196,33 @@ impl Drop for Daemon {
     }
 }
 
-struct Fixture {
-    folder: TempDir,
-    all: Repositories,
-    keeper: Keeper,
+pub(super) struct Fixture {
+    pub(super) folder: TempDir,
+    pub(super) all: Repositories,
+    pub(super) keeper: Keeper,
     events: Events,
 }
 
-fn loopback() -> Vec<IpNet> {
+pub(super) fn loopback() -> Vec<IpNet> {
     vec!["127.0.0.0/8".parse().unwrap()]
 }
 
 impl Fixture {
     fn new(networks: Vec<IpNet>) -> Self {
+        Self::with(networks, |_| ())
+    }
+
+    pub(super) fn with(networks: Vec<IpNet>, change: impl FnOnce(&mut KeeperConfig)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let all = Repositories::open(&folder.path().join("repos")).unwrap();
         let (events, git) = (Events::default(), InstalledGit::find().unwrap());
         let mut config = KeeperConfig::new(all.clone(), git, events.clone(), Audit::to_log());
         config.mirrors.networks = networks;
+        change(&mut config);
         Self { folder, all, keeper: Keeper::new(config), events }
     }
 
-    fn mirror(&self, text: &str, url: &str) -> RepositoryName {
+    pub(super) fn mirror(&self, text: &str, url: &str) -> RepositoryName {
         let name: RepositoryName = text.parse().unwrap();
         self.all.create(&name, &Settings::default()).unwrap();
         let mirror = Mirror::new(url.parse().unwrap());
@@ -215,7 +231,7 @@ impl Fixture {
     }
 
     /// A repository elsewhere with a branch and a tag.
-    fn source(&self) -> PathBuf {
+    pub(super) fn source(&self) -> PathBuf {
         let path = self.folder.path().join("source");
         git(self.folder.path(), &["init", "-q", "-b", "trunk", "source"]);
         git(&path, &["commit", "-q", "--allow-empty", "-m", "one"]);
@@ -224,7 +240,7 @@ impl Fixture {
     }
 }
 
-fn git(folder: &Path, arguments: &[&str]) -> String {
+pub(super) fn git(folder: &Path, arguments: &[&str]) -> String {
     let mut command = StdCommand::new("git");
     command.current_dir(folder).args(arguments).env("GIT_CONFIG_GLOBAL", "/dev/null");
     for who in ["AUTHOR", "COMMITTER"] {
@@ -276,7 +292,7 @@ async fn no_more_comes_at_once_than_may() {
     let mirror = repository.settings.mirror.clone().unwrap();
     let (git, pinned) = (InstalledGit::find().unwrap(), [IpAddr::from(Ipv4Addr::LOCALHOST)]);
     let fetch = async |file| {
-        let allowance = Allowance { time: Duration::from_secs(60), file };
+        let allowance = Allowance { time: Duration::from_secs(60), file, idle: None };
         fetch::update(&git, &repository, &mirror, &pinned, allowance).await
     };
     let failed = fetch(10_000).await;
@@ -348,12 +364,56 @@ async fn http_goes_where_it_was_checked_and_follows_nobody() {
     let git = InstalledGit::find().unwrap();
     // The name has no address: only what was found out before leads anywhere.
     let pinned = [IpAddr::from(Ipv4Addr::LOCALHOST)];
-    let allowance = Allowance { time: Duration::from_secs(60), file: 1 << 20 };
+    let allowance = Allowance { time: Duration::from_secs(60), file: 1 << 20, idle: None };
     let failed = fetch::update(&git, &repository, &mirror, &pinned, allowance).await;
     assert!(matches!(failed, Err(MirrorError::Git(_))), "{failed:?}");
     let asked = asked.join().unwrap().remove(0);
     assert!(asked.contains(&format!("Host: mirror.test.invalid:{port}")), "{asked}");
     assert!(second.accept().is_err(), "nobody has followed");
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_not_waited_for() {
+    let idle = Duration::from_millis(500);
+    let here = Fixture::with(loopback(), |config| config.mirrors.idle = idle);
+    // It takes what is said, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let name = here.mirror("copy", &format!("git://{}/a", silent.local_addr().unwrap()));
+    let waited = here.keeper.update(&name).await;
+    let Err(KeeperError::Mirror(MirrorError::Git(error))) = waited else { panic!("{waited:?}") };
+    assert!(matches!(error, RunError::Idle(limit) if limit == idle), "{error:?}");
+}
+
+#[tokio::test]
+async fn all_addresses_of_a_host_have_one_deadline() {
+    let here = Fixture::new(loopback());
+    let first = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = first.local_addr().unwrap().port();
+    let second = TcpListener::bind(("127.0.0.2", port)).unwrap();
+    second.set_nonblocking(true).unwrap();
+    let name = here.mirror("copy", &format!("git://mirror.test.invalid:{port}/a"));
+    let repository = here.all.find(&name).unwrap();
+    let mirror = repository.settings.mirror.clone().unwrap();
+    let pinned = ["127.0.0.1", "127.0.0.2"].map(|address| address.parse().unwrap());
+    let time = Duration::from_secs(1);
+    let allowance = Allowance { time, file: 1 << 20, idle: None };
+    let git = InstalledGit::find().unwrap();
+    let late = fetch::update(&git, &repository, &mirror, &pinned, allowance).await;
+    let is_late = matches!(late, Err(MirrorError::Git(RunError::Late(of))) if of == time);
+    assert!(is_late, "{late:?}");
+    assert!(second.accept().is_err(), "there was no time for it");
+}
+
+#[tokio::test]
+async fn names_of_the_node_s_own_network_are_not_told_apart() {
+    let here = Fixture::new(Vec::new());
+    let told = async |host: &str| {
+        let name = here.mirror(&host.replace('.', "-"), &format!("https://{host}/a"));
+        assert!(here.keeper.update(&name).await.is_err());
+        let status = here.all.mirror_status(&here.all.find(&name).unwrap()).unwrap();
+        status.last_error.unwrap().replace(host, "HOST")
+    };
+    assert_eq!(told("localhost").await, told("nowhere.invalid").await);
 }
 
 #[tokio::test]

@@ -5,11 +5,13 @@ use std::{borrow::Cow, fmt, str::FromStr};
 use gix::{Url, url::Scheme};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use crate::name::{InvalidName, RepositoryName};
+
 /// The longest address, in bytes.
 const LONGEST: usize = 1024;
 
-/// An address of a repository: `https://`, `http://`, `git://` or `ssh://`, with a host and a
-/// path, and nothing secret in it.
+/// An address of a repository: `https://`, `http://`, `git://`, `ssh://` or `alknet://`, with a
+/// host and a path, and nothing secret in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MirrorUrl {
     pub(super) scheme: Transport,
@@ -26,6 +28,7 @@ pub(super) enum Transport {
     Http,
     Git,
     Ssh,
+    Alknet,
 }
 
 /// The text is no address that a mirror can have.
@@ -33,7 +36,10 @@ pub(super) enum Transport {
 #[non_exhaustive]
 pub enum InvalidMirrorUrl {
     /// It is none at all, or not of a kind that can be fetched from.
-    #[error("a mirror's address is https://HOST/PATH, or begins with http://, git:// or ssh://")]
+    #[error(
+        "a mirror's address is https://HOST/PATH, or begins with http://, git://, ssh:// or \
+         alknet://"
+    )]
     Scheme,
     /// There is a password or a token in it.
     #[error("a mirror's address has no password in it: those belong into a file of credentials")]
@@ -44,6 +50,9 @@ pub enum InvalidMirrorUrl {
     /// Its user or path has characters that it must not have.
     #[error("a mirror's address has letters, digits and -._~/%+@=, in its path alone")]
     Path,
+    /// No repository of a node is called that.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
     /// It is too long.
     #[error("a mirror's address has {LONGEST} characters at most")]
     TooLong,
@@ -57,6 +66,7 @@ impl Transport {
             Self::Http => "http",
             Self::Git => "git",
             Self::Ssh => "ssh",
+            Self::Alknet => "alknet",
         }
     }
 
@@ -66,6 +76,7 @@ impl Transport {
             Self::Http => 80,
             Self::Git => 9418,
             Self::Ssh => 22,
+            Self::Alknet => 4433,
         }
     }
 }
@@ -73,6 +84,27 @@ impl Transport {
 impl MirrorUrl {
     pub(super) fn port_or_default(&self) -> u16 {
         self.port.unwrap_or_else(|| self.scheme.default_port())
+    }
+
+    /// Whether it is a repository of another node.
+    pub fn is_of_node(&self) -> bool {
+        self.scheme == Transport::Alknet
+    }
+
+    /// What the node is called that it is a repository of, as `HOST[:PORT]` or by a saved name,
+    /// and what the repository is called there.
+    pub(super) fn of_node(&self) -> Option<(String, RepositoryName)> {
+        let repository = RepositoryName::from_path(&self.path).ok();
+        repository.filter(|_| self.is_of_node()).map(|repository| (self.authority(), repository))
+    }
+
+    /// The host, with the port if one is named.
+    fn authority(&self) -> String {
+        let host = match self.host.contains(':') {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        self.port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"))
     }
 
     /// The same address at another host.
@@ -93,16 +125,21 @@ impl FromStr for MirrorUrl {
             return Err(InvalidMirrorUrl::Scheme);
         }
         let url = gix::url::parse(text.as_bytes()).map_err(|_| InvalidMirrorUrl::Scheme)?;
-        let scheme = match url.scheme {
+        let scheme = match &url.scheme {
             Scheme::Https => Transport::Https,
             Scheme::Http => Transport::Http,
             Scheme::Git => Transport::Git,
             Scheme::Ssh => Transport::Ssh,
+            Scheme::HelperUrl(name) if name == "alknet" => Transport::Alknet,
             _ => return Err(InvalidMirrorUrl::Scheme),
         };
         let user = user(&url, scheme)?;
         let host = host(url.host.as_deref().unwrap_or_default())?;
         let path = path(&url.path.to_string(), text)?;
+        let path = match scheme {
+            Transport::Alknet => RepositoryName::from_path(&path)?.to_string(),
+            _ => path,
+        };
         Ok(Self { scheme, user, host, port: url.port.filter(|port| *port != 0), path })
     }
 }
@@ -154,14 +191,7 @@ impl fmt::Display for MirrorUrl {
         if let Some(user) = &self.user {
             write!(f, "{user}@")?;
         }
-        match self.host.contains(':') {
-            true => write!(f, "[{}]", self.host)?,
-            false => f.write_str(&self.host)?,
-        }
-        if let Some(port) = self.port {
-            write!(f, ":{port}")?;
-        }
-        write!(f, "/{}", self.path)
+        write!(f, "{}/{}", self.authority(), self.path)
     }
 }
 

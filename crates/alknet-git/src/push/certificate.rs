@@ -4,8 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How git shows that a signature is good, and that the nonce is the one that it gave.
+/// How git shows that a signature is good, that it may be anybody's, and that the nonce is the
+/// one that it gave.
 const GOOD: &str = "G";
+const UNKNOWN: &str = "U";
 const FRESH: [&str; 2] = ["OK", "SLOP"];
 
 /// How a push was signed (`git push --signed`), as git tells its hooks.
@@ -47,11 +49,17 @@ impl Certificate {
     pub fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let get = |name| variable(name).unwrap_or_default();
         let id = variable("GIT_PUSH_CERT").filter(|id| !id.is_empty())?;
+        let signer = get("GIT_PUSH_CERT_SIGNER");
+        // A signature by an SSH key of nobody's is good to git, which only leaves out whose it is.
+        let status = match get("GIT_PUSH_CERT_STATUS") {
+            good if good == GOOD && signer.is_empty() => UNKNOWN.to_owned(),
+            other => other,
+        };
         Some(Self {
             id,
-            signer: get("GIT_PUSH_CERT_SIGNER"),
+            signer,
             key: get("GIT_PUSH_CERT_KEY"),
-            status: get("GIT_PUSH_CERT_STATUS"),
+            status,
             nonce: get("GIT_PUSH_CERT_NONCE"),
             nonce_status: get("GIT_PUSH_CERT_NONCE_STATUS"),
             nonce_slop: get("GIT_PUSH_CERT_NONCE_SLOP"),
@@ -60,7 +68,8 @@ impl Certificate {
 
     /// Whether somebody of the allowed signers has signed this very push.
     pub fn is_verified(&self) -> bool {
-        self.status == GOOD && FRESH.contains(&self.nonce_status.as_str())
+        let signed = self.status == GOOD && !self.signer.is_empty();
+        signed && FRESH.contains(&self.nonce_status.as_str())
     }
 }
 
@@ -83,6 +92,7 @@ mod tests {
         let certificate = |status: &str, nonce_status: &str| Certificate {
             status: status.into(),
             nonce_status: nonce_status.into(),
+            signer: "anna".into(),
             ..Certificate::default()
         };
         for (status, nonce) in [("G", "OK"), ("G", "SLOP")] {
@@ -92,6 +102,23 @@ mod tests {
             assert!(!certificate(status, nonce).is_verified(), "{status} {nonce}");
             assert!(certificate(status, nonce).to_string().starts_with("unverified"));
         }
+        assert!(!Certificate { signer: String::new(), ..certificate("G", "OK") }.is_verified());
+    }
+
+    #[test]
+    fn a_signature_of_nobody_s_is_told_from_a_good_one() {
+        let status = |signer: &'static str| {
+            let variable = move |name: &str| {
+                Some(match name {
+                    "GIT_PUSH_CERT_STATUS" => "G".to_owned(),
+                    "GIT_PUSH_CERT_SIGNER" => signer.to_owned(),
+                    _ => "OK".to_owned(),
+                })
+            };
+            Certificate::from_variables(variable).unwrap()
+        };
+        assert_eq!((status("anna").status.as_str(), status("anna").is_verified()), ("G", true));
+        assert_eq!((status("").status.as_str(), status("").is_verified()), ("U", false));
     }
 
     #[test]

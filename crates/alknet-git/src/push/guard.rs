@@ -1,5 +1,6 @@
 //! The node's own decision about a push.
 
+mod now;
 #[cfg(test)]
 mod tests;
 
@@ -12,9 +13,10 @@ use std::{
     },
 };
 
-use alknet_core::BoxFuture;
+use alknet_core::{BoxFuture, IdentityProvider};
 use tokio::task::spawn_blocking;
 
+use self::now::Now;
 use super::{
     Gate, OwnerHooks, Push, RefChange, Refused, Say,
     objects::Objects,
@@ -22,7 +24,7 @@ use super::{
 };
 use crate::{
     record::Record,
-    repositories::{Repository, Settings},
+    repositories::{RefPattern, Repositories, Repository, Settings},
     server::Caller,
 };
 
@@ -33,6 +35,8 @@ const DECLINED: &str = "a hook of the node's owner declined";
 const BROKEN: &str = "a hook of the node's owner cannot be run";
 /// Why a change is refused that nobody was asked about before.
 const UNCHECKED: &str = "it was not checked";
+/// What is not known is not allowed.
+const UNSURE: &str = "the push could not be checked";
 /// The reason where the engine gave none.
 const NOT_DONE: &str = "not done";
 /// What has no place among refs.
@@ -42,9 +46,16 @@ const SYMBOLIC: &str = "a symbolic ref is not pushed to";
 
 /// Decides about one push: by the grants of the caller, the settings of the repository, and the
 /// owner's hooks. Records what came of it.
+///
+/// Objects may take hours to come, and hooks their time, so grants and settings are those of
+/// the moment when it is asked, and not of the push's beginning.
 #[derive(Debug)]
 pub(crate) struct Guard {
+    pub(crate) repositories: Repositories,
     pub(crate) repository: Repository,
+    /// The file that its folder is: another repository may take its name.
+    pub(crate) folder: (u64, u64),
+    pub(crate) identities: Option<Arc<dyn IdentityProvider>>,
     pub(crate) caller: Caller,
     /// Whether it is news that a push has made the repository.
     pub(crate) news: Option<Arc<AtomicBool>>,
@@ -60,6 +71,8 @@ pub(crate) struct Guard {
 pub(crate) struct Progress {
     push: Push,
     refused: Refused,
+    /// What was protected when it was checked.
+    protected: Vec<RefPattern>,
     told: bool,
     /// What was wanted, where nobody was asked.
     unasked: Vec<RefChange>,
@@ -145,28 +158,48 @@ impl Guard {
         self.record.pushed(&self.caller, &self.repository.name, &push, changed, &refused);
     }
 
-    /// What grants and settings have against the changes.
+    /// What grants and settings have against the changes now.
     async fn against(&self, push: &Push) -> Refused {
-        let mut refused: Refused = push
-            .changes
-            .iter()
-            .filter_map(|change| Some((change.reference.clone(), self.forbids(change)?)))
-            .collect();
-        let check = Check {
-            objects: Objects::new(self.repository.path.clone(), push.quarantine.clone()),
-            changes: push.without(&refused).changes,
-            settings: self.repository.settings.clone(),
-            largest: self.largest,
+        let now = match self.now().await {
+            Ok(now) => now,
+            Err(why) => return all(push, &why),
         };
-        match spawn_blocking(move || check.run()).await {
-            Ok(found) => refused.extend(found),
-            Err(_) => refused.extend(all(push, "the push could not be checked")),
+        let mut refused = self.forbidden(push, &now);
+        self.progress().protected.clone_from(&now.settings.protected);
+        refused
+            .extend(self.inspect(push.without(&refused), now.settings, Some(self.largest)).await);
+        refused
+    }
+
+    /// What they have now against changes that have been checked. The size of what came counts
+    /// no more: it is the repository's.
+    async fn against_still(&self, push: &Push) -> Refused {
+        let now = match self.now().await {
+            Ok(now) => now,
+            Err(why) => return all(push, &why),
+        };
+        let mut refused = self.forbidden(push, &now);
+        if self.progress().protected != now.settings.protected {
+            refused.extend(self.inspect(push.without(&refused), now.settings, None).await);
         }
         refused
     }
 
+    async fn inspect(&self, push: Push, settings: Settings, largest: Option<u64>) -> Refused {
+        let objects = Objects::new(self.repository.path.clone(), push.quarantine.clone());
+        let check = Check { objects, changes: push.changes.clone(), settings, largest };
+        let found = spawn_blocking(move || check.run()).await;
+        found.unwrap_or_else(|_| all(&push, UNSURE))
+    }
+
+    fn forbidden(&self, push: &Push, now: &Now) -> Refused {
+        let forbidden =
+            |change: &RefChange| Some((change.reference.clone(), self.forbids(change, now)?));
+        push.changes.iter().filter_map(forbidden).collect()
+    }
+
     /// What grants and reserved names have against a change.
-    fn forbids(&self, change: &RefChange) -> Option<String> {
+    fn forbids(&self, change: &RefChange, now: &Now) -> Option<String> {
         let reference = change.reference.as_str();
         if !change.is_of_a_ref() {
             return Some(NO_REF.into());
@@ -174,7 +207,7 @@ impl Guard {
         if reference.starts_with(RESERVED) {
             return Some(format!("{RESERVED} is the node's own"));
         }
-        match self.caller.rights().write(&self.repository.name, reference) {
+        match now.rights().write(&self.repository.name, reference) {
             true => None,
             false => Some("you may not push to this ref".into()),
         }
@@ -223,15 +256,18 @@ struct Check {
     objects: Objects,
     changes: Vec<RefChange>,
     settings: Settings,
-    largest: u64,
+    /// The most bytes of an object, if the size of what came counts.
+    largest: Option<u64>,
 }
 
 impl Check {
     fn run(self) -> Refused {
         let Self { objects, changes, settings, largest } = self;
         let adds = objects.came() || changes.iter().any(|change| !change.deletes());
-        let size = adds.then(|| objects.inspect(settings.quota, largest).err()).flatten();
-        let size = size.map(|why| why.to_string());
+        let size = largest.filter(|_| adds).and_then(|largest| {
+            let size = objects.inspect(settings.quota, largest);
+            size.err().map(|why| why.to_string())
+        });
         let symbolic = objects.symbolic(&changes);
         let against = |change: &RefChange| {
             if symbolic.contains(&change.reference) {
@@ -315,6 +351,7 @@ impl Gate for Guard {
                     }
                 }
             }
+            refused.extend(self.against_still(&push.without(&refused)).await);
             self.progress().refused.extend(refused.clone());
             refused
         })

@@ -122,6 +122,54 @@ fn is_folder(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::repositories::Settings;
+
+    #[test]
+    fn only_locks_that_nobody_touches_are_taken_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir_all(at("refs/heads")).unwrap();
+        let [left, held, other, all] =
+            ["refs/heads/left.lock", "refs/heads/held.lock", "refs/heads/other.lock"]
+                .into_iter()
+                .chain(["packed-refs.lock"])
+                .map(|name| {
+                    fs::write(at(name), "").unwrap();
+                    at(name)
+                })
+                .collect::<Vec<_>>()
+                .try_into()
+                .unwrap();
+        let refs = ["refs/heads/left", "refs/heads/held"].map(str::to_owned);
+        let clean = |alone| {
+            thread::scope(|scope| {
+                let cleans = scope.spawn(|| clean_locks_of(folder.path(), &refs, alone));
+                while !cleans.is_finished() {
+                    fs::write(&held, "more").unwrap();
+                    thread::sleep(Duration::from_millis(10));
+                }
+            });
+        };
+        clean(false);
+        assert!(!left.exists() && held.exists() && other.exists() && all.exists());
+        clean(true);
+        assert!(held.exists() && other.exists() && !all.exists());
+    }
+
+    #[test]
+    fn a_start_leaves_alone_what_somebody_collects_garbage_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let repositories = Repositories::open(folder.path()).unwrap();
+        let name = "a".parse().unwrap();
+        let lock = repositories.create(&name, &Settings::default()).unwrap().path.join("HEAD.lock");
+        fs::write(&lock, "").unwrap();
+        let collects = repositories.hold_off_collection(&name).unwrap();
+        sweep(&repositories).unwrap();
+        assert!(lock.exists());
+        drop(collects);
+        sweep(&repositories).unwrap();
+        assert!(!lock.exists());
+    }
 
     #[test]
     fn a_start_finds_no_objects_of_broken_pushes_and_no_locks() {

@@ -234,3 +234,48 @@ fn trusted(path: &Path) -> Result<Option<PathBuf>, UntrustedHook> {
 fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_a_hook_that_says_too_much_the_beginning_is_passed_on() {
+        let (say, mut said) = Say::channel();
+        let speaks = async move {
+            let much = tokio::io::repeat(b'x').take(3 * SAID as u64);
+            pass_on(much, &say).await.unwrap();
+        };
+        let hears = async {
+            let mut heard = 0;
+            while let Some(text) = said.recv().await {
+                heard += text.len();
+            }
+            heard
+        };
+        assert_eq!(tokio::join!(speaks, hears).1, SAID);
+    }
+
+    #[test]
+    fn a_hook_is_the_owner_s_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let hook = folder.path().join("update");
+        fs::write(&hook, "").unwrap();
+        let mode = |mode| {
+            fs::set_permissions(&hook, fs::Permissions::from_mode(mode)).unwrap();
+            trusted(&hook)
+        };
+        assert!(mode(0o755).unwrap().is_some() && mode(0o644).unwrap().is_none());
+        // That others may not remove it does not keep them from writing to it.
+        for open in [0o775, 0o757, 0o1777] {
+            assert!(matches!(mode(open), Err(UntrustedHook::Exposed(_))), "{open:o}");
+        }
+        assert!(mode(0o755).unwrap().is_some());
+        // Only root can give something away.
+        if chown(&hook, Some(12345), None).is_ok() {
+            assert!(matches!(trusted(&hook), Err(UntrustedHook::Exposed(_))));
+        }
+    }
+}

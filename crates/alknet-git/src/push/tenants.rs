@@ -177,9 +177,14 @@ impl Drop for Ending {
 
 impl Made {
     fn read(folder: &Path) -> io::Result<Self> {
-        let it = fs::metadata(folder)?;
-        Ok(Self { file: (it.dev(), it.ino()), settings: fs::read(folder.join(SETTINGS))? })
+        Ok(Self { file: file_of(folder)?, settings: fs::read(folder.join(SETTINGS))? })
     }
+}
+
+/// Which file a folder is. Waits for the disk.
+pub(crate) fn file_of(folder: &Path) -> io::Result<(u64, u64)> {
+    let it = fs::metadata(folder)?;
+    Ok((it.dev(), it.ino()))
 }
 
 /// Whether a repository has no ref and no large file. One that cannot be read has one for all

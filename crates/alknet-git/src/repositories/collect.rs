@@ -5,19 +5,31 @@
 //! their own or young, and nothing young is dropped.
 
 use std::{
-    fs, io,
+    fs::{self, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::{Duration, SystemTime},
 };
 
 use super::{
     Repository, RunError,
+    overview::UPDATED,
     run::{Allowance, THREADS, run},
 };
 use crate::{bundle, engine::InstalledGit};
 
 /// Held, in a repository, by whoever collects its garbage.
 pub(super) const LOCK: &str = "alknet-gc.lock";
+/// The file in a repository whose time is that of the last whole collection, or of the first
+/// look where there was none.
+const COLLECTED: &str = "alknet.collected";
+/// How long after a whole collection the next one is due, if there is anything for it.
+const WHOLE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// What nothing has led to for so long goes.
+const EXPIRED: &str = "2.weeks.ago";
+/// Where packs are.
+const PACKS: &str = "objects/pack";
 /// More packs than this are combined.
 const MANY_PACKS: usize = 12;
 /// A folder of loose objects is one of 256, and with more than this there are about a thousand.
@@ -59,10 +71,11 @@ pub(super) async fn collect(
     bundles: bool,
     deadline: Duration,
 ) -> Result<(), RunError> {
-    let allowance = Allowance { time: deadline, file: longest(repository).await? };
+    let allowance = Allowance { time: deadline, file: longest(repository).await?, idle: None };
+    let expiration = format!("--cruft-expiration={EXPIRED}");
     let packs: &[&str] = match depth {
         Depth::Quick => &["--geometric=2", "--write-midx"],
-        Depth::Whole => &["--cruft", "--cruft-expiration=2.weeks.ago"],
+        Depth::Whole => &["--cruft", &expiration],
     };
     let graph = match depth {
         Depth::Quick => "--split",
@@ -79,10 +92,33 @@ pub(super) async fn collect(
         command.args(arguments);
         run(command, allowance).await?;
     }
-    if bundles && depth == Depth::Whole {
-        bundle::write(git, repository, allowance).await?;
+    if depth == Depth::Quick {
+        return Ok(());
     }
-    Ok(())
+    if has_loose(&repository.path) {
+        let mut command = git.command(&repository.path);
+        command.args(["prune", &format!("--expire={EXPIRED}")]);
+        run(command, allowance).await?;
+    }
+    match bundles {
+        true => bundle::write(git, repository, allowance).await,
+        false => bundle::withdraw(git, repository, allowance).await,
+    }
+}
+
+/// Puts the bundles in order without any collection: where they are `wanted`, those go that
+/// have something to which no ref leads any more, else all. The caller holds the lock.
+pub(super) async fn review_bundles(
+    git: &InstalledGit,
+    repository: &Repository,
+    wanted: bool,
+    deadline: Duration,
+) -> Result<(), RunError> {
+    let allowance = Allowance { time: deadline, file: BESIDE, idle: None };
+    match wanted {
+        true => bundle::drop_outdated(git, repository, allowance).await,
+        false => bundle::withdraw(git, repository, allowance).await,
+    }
 }
 
 /// How long a file becomes at most that is made from what is there, in bytes.
@@ -97,20 +133,55 @@ async fn longest(repository: &Repository) -> Result<u64, RunError> {
 /// Whether there is enough for a quick collection, as git's own `gc --auto` asks. Waits for
 /// the disk.
 pub(super) fn is_due(repository: &Path) -> bool {
-    let count = |folder: &str, ending: &str| {
-        let entries = repository.join(folder).read_dir().into_iter().flatten();
-        let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
-        names.filter(|name| name.to_string_lossy().ends_with(ending)).count()
-    };
-    let packs = count("objects/pack", ".pack");
-    let unmapped = packs > 0 && count("objects/pack", ".bitmap") == 0;
+    let packs = count(repository, PACKS, ".pack");
+    let unmapped = packs > 0 && count(repository, PACKS, ".bitmap") == 0;
     packs > MANY_PACKS
-        || count("objects/17", "") > MANY_LOOSE
+        || count(repository, "objects/17", "") > MANY_LOOSE
         || (unmapped && pack_bytes(repository) > LARGE)
 }
 
+/// Whether a whole collection is due: it is a week since the last one, and something has
+/// changed since, or waits for its time to go. Waits for the disk.
+pub(super) fn is_whole_due(repository: &Path) -> io::Result<bool> {
+    let time_of = |name: &str| fs::metadata(repository.join(name))?.modified();
+    let last = match time_of(COLLECTED) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            note_whole(repository)?;
+            return Ok(false);
+        }
+        last => last?,
+    };
+    if SystemTime::now().duration_since(last).unwrap_or_default() < WHOLE {
+        return Ok(false);
+    }
+    let changed = [PACKS, UPDATED].into_iter().any(|name| time_of(name).is_ok_and(|at| at > last));
+    // Of packs of what nothing leads to.
+    Ok(changed || has_loose(repository) || count(repository, PACKS, ".mtimes") > 0)
+}
+
+/// Notes that a whole collection was made, or tried. Waits for the disk.
+pub(super) fn note_whole(repository: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.open(repository.join(COLLECTED))?.set_modified(SystemTime::now())
+}
+
+/// Whether there are objects outside of packs.
+fn has_loose(repository: &Path) -> bool {
+    let entries = repository.join("objects").read_dir().into_iter().flatten();
+    let mut folders = entries.filter_map(Result::ok).filter(|entry| entry.file_name().len() == 2);
+    folders.any(|folder| folder.path().read_dir().is_ok_and(|mut all| all.next().is_some()))
+}
+
+/// How many files in a folder of a repository end so.
+fn count(repository: &Path, folder: &str, ending: &str) -> usize {
+    let entries = repository.join(folder).read_dir().into_iter().flatten();
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+    names.filter(|name| name.to_string_lossy().ends_with(ending)).count()
+}
+
 fn pack_bytes(repository: &Path) -> u64 {
-    let entries = repository.join("objects/pack").read_dir().into_iter().flatten();
+    let entries = repository.join(PACKS).read_dir().into_iter().flatten();
     entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len())).sum()
 }
 
@@ -145,7 +216,7 @@ pub(super) fn tidy(repository: &Path) -> io::Result<()> {
             }
         }
     }
-    for folder in ["objects", "objects/pack"] {
+    for folder in ["objects", PACKS] {
         let entries = repository.join(folder).read_dir().into_iter().flatten();
         for entry in entries.filter_map(Result::ok) {
             let name = entry.file_name();

@@ -1,8 +1,10 @@
-//! What a node does with its repositories while nobody asks: garbage collection after pushes,
-//! and mirrors that look for news.
+//! What a node does with its repositories while nobody asks: garbage collection after pushes
+//! and each week, and mirrors that look for news.
+
+mod looks;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -11,19 +13,21 @@ use std::{
 use alknet_core::{Audit, AuditChange, AuditEvent};
 use tokio::{
     sync::{Notify, Semaphore},
-    task::{self, JoinSet},
+    task,
     time::{MissedTickBehavior, interval},
 };
 
+use self::looks::Looks;
 use super::{
     Collected, Repositories, Repository, RepositoryError, RunError,
     collect::{self, Depth},
     files::Lock,
 };
 use crate::{
+    bundle,
     engine::InstalledGit,
     events::{Event, EventKind, Events},
-    mirror::{self, MirrorError, MirrorPolicy, MirrorStatus},
+    mirror::{self, MirrorError, MirrorPolicy, MirrorStatus, Nodes},
     name::RepositoryName,
     push::RefChange,
 };
@@ -32,7 +36,8 @@ use crate::{
 const MIRROR_LOCK: &str = "alknet-mirror.lock";
 /// How often it is looked which mirrors are due: another process may have made one.
 const TICK: Duration = Duration::from_secs(15);
-/// How often what killed processes of git left is removed.
+/// How often what killed processes of git left is removed, and all repositories are looked
+/// after.
 const TIDY: Duration = Duration::from_secs(60 * 60);
 /// The most repositories that wait to be looked after; a push to one more is looked after at
 /// its next push.
@@ -53,9 +58,12 @@ pub struct KeeperConfig {
     pub git: InstalledGit,
     /// What mirrors may do.
     pub mirrors: MirrorPolicy,
-    /// Whether garbage is collected after pushes, when there is enough.
+    /// Who reaches other nodes for them.
+    pub nodes: Option<Arc<dyn Nodes>>,
+    /// Whether garbage is collected after pushes, when there is enough, and all of it a week
+    /// after the last time.
     pub automatic: bool,
-    /// Whether a whole collection writes a bundle for clones.
+    /// Whether a whole collection writes a bundle for clones. Where not, there are none.
     pub bundles: bool,
     /// How long each step of a collection may take.
     pub deadline: Duration,
@@ -78,6 +86,7 @@ impl KeeperConfig {
             repositories,
             git,
             mirrors: MirrorPolicy::default(),
+            nodes: None,
             automatic: true,
             bundles: false,
             deadline: Duration::from_secs(60 * 60),
@@ -134,7 +143,7 @@ impl Keeper {
     /// Says that refs of a repository have changed. Neither waits nor blocks.
     fn pushed(&self, name: &RepositoryName) {
         let mut waiting = self.waiting();
-        if self.0.config.automatic && waiting.len() < MOST_WAITING {
+        if waiting.len() < MOST_WAITING {
             waiting.insert(name.clone());
             self.0.wake.notify_one();
         }
@@ -167,9 +176,10 @@ impl Keeper {
         let Some(mirror) = repository.settings.mirror.clone() else {
             return Err(KeeperError::NoMirror(name.clone()));
         };
-        let KeeperConfig { repositories, git, mirrors, .. } = &self.0.config;
-        let fetched = mirror::fetch(git, repositories, &repository, &mirror, mirrors).await;
-        let failure = fetched.as_ref().err().map(chain);
+        let KeeperConfig { repositories, git, mirrors, nodes, .. } = &self.0.config;
+        let nodes = nodes.as_deref();
+        let fetched = mirror::fetch(git, repositories, &repository, &mirror, mirrors, nodes).await;
+        let failure = fetched.as_ref().err().map(told);
         let (store, noted, every) =
             (repositories.clone(), repository.clone(), mirrors.every(&mirror));
         let changed = fetched.as_ref().is_ok_and(|changes| !changes.is_empty());
@@ -235,37 +245,62 @@ impl Keeper {
             loop {
                 let next = self.waiting().pop_first();
                 let Some(name) = next else { break };
-                if let Err(error) = self.collect_if_due(&name).await {
-                    tracing::warn!(%name, error = chain(&error), "garbage is not collected");
-                }
+                self.look_after(&name).await;
             }
         }
     }
 
-    async fn collect_if_due(&self, name: &RepositoryName) -> Result<(), KeeperError> {
-        let (repositories, wanted) = (self.0.config.repositories.clone(), name.clone());
-        let due = move || {
-            let found = repositories.get(&wanted)?;
-            Ok(found.is_some_and(|repository| collect::is_due(&repository.path)))
-        };
-        if !blocking(due).await? {
+    async fn look_after(&self, name: &RepositoryName) {
+        if let Err(error) = self.do_what_is_due(name).await {
+            tracing::warn!(%name, error = chain(&error), "garbage is not collected");
+        }
+    }
+
+    async fn do_what_is_due(&self, name: &RepositoryName) -> Result<(), KeeperError> {
+        let KeeperConfig { repositories, git, automatic, bundles, deadline, .. } = &self.0.config;
+        let (store, wanted, automatic) = (repositories.clone(), name.clone(), *automatic);
+        let due = blocking(move || {
+            let found = store.get(&wanted)?;
+            found.map_or(Ok(Due::default()), |repository| Due::of(&repository, automatic))
+        });
+        let due = due.await?;
+        if due.is_nothing() {
             return Ok(());
         }
         let _turn = self.0.turn.acquire().await.map_err(|_| KeeperError::Interrupted)?;
-        match self.locked(name, collect::LOCK).await {
-            Ok((repository, _lock)) => self.collect_to(&repository, Depth::Quick).await,
+        let (repository, _lock) = match self.locked(name, collect::LOCK).await {
+            Ok(locked) => locked,
             // Whoever does it does it for us, too.
-            Err(KeeperError::Busy(_)) => Ok(()),
-            Err(error) => Err(error),
+            Err(KeeperError::Busy(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        if due.bundles {
+            collect::review_bundles(git, &repository, *bundles, *deadline).await?;
+        }
+        match due.depth {
+            Some(depth) => self.collect_to(&repository, depth).await,
+            None => Ok(()),
         }
     }
 
     async fn collect_to(&self, repository: &Repository, depth: Depth) -> Result<(), KeeperError> {
         let KeeperConfig { git, bundles, deadline, repositories, .. } = &self.0.config;
-        let tidied = repository.clone();
-        blocking(move || collect::tidy(&tidied.path).map_err(|source| tidied.failed(source)))
-            .await?;
+        let note = async |tidy: bool| {
+            let it = repository.clone();
+            let noted = blocking(move || {
+                let tidied = if tidy { collect::tidy(&it.path) } else { Ok(()) };
+                let noted = match depth {
+                    Depth::Quick => Ok(()),
+                    Depth::Whole => collect::note_whole(&it.path),
+                };
+                tidied.and(noted).map_err(|source| it.failed(source))
+            });
+            noted.await
+        };
+        // Before as well: one that fails is not made again and again.
+        note(true).await?;
         collect::collect(git, repository, depth, *bundles, *deadline).await?;
+        note(false).await?;
         repositories.resized(&repository.name);
         Ok(())
     }
@@ -274,35 +309,28 @@ impl Keeper {
         let slots = Arc::new(Semaphore::new(self.0.config.mirrors.at_once.max(1)));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looking = JoinSet::new();
-        let mut names = HashSet::new();
+        let mut looks = Looks::default();
         loop {
             tokio::select! {
-                Some(done) = looking.join_next() => {
-                    if let Ok(name) = done {
-                        names.remove(&name);
-                    }
-                    continue;
-                }
+                () = looks.ended() => continue,
                 _ = ticks.tick() => {}
             }
             for name in self.due_mirrors().await {
-                if names.contains(&name) {
+                if looks.has(&name) {
                     continue;
                 }
                 // The others are due at the next tick as well.
                 let Ok(slot) = slots.clone().try_acquire_owned() else { break };
-                names.insert(name.clone());
-                let keeper = self.clone();
-                looking.spawn(async move {
+                let (keeper, wanted) = (self.clone(), name.clone());
+                looks.begin(name, async move {
                     let _slot = slot;
-                    match keeper.update(&name).await {
+                    match keeper.update(&wanted).await {
                         Ok(_) | Err(KeeperError::Busy(_) | KeeperError::NoMirror(_)) => {}
                         Err(error) => {
-                            tracing::warn!(%name, error = chain(&error), "a mirror has no news");
+                            let (name, error) = (wanted, chain(&error));
+                            tracing::warn!(%name, error, "a mirror has no news");
                         }
                     }
-                    name
                 });
             }
         }
@@ -337,16 +365,33 @@ impl Keeper {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let repositories = self.0.config.repositories.clone();
-            let tidied = blocking(move || {
-                for repository in repositories.list(|_| true, false, usize::MAX)? {
-                    if let Err(error) = collect::tidy(&repository.path) {
-                        tracing::warn!(name = %repository.name, %error, "not tidied");
-                    }
-                }
-                Ok(())
+            self.look_after_all().await;
+        }
+    }
+
+    /// Removes what killed processes left, and does what is due without any push.
+    pub(super) async fn look_after_all(&self) {
+        let KeeperConfig { repositories, automatic, .. } = &self.0.config;
+        let (repositories, automatic) = (repositories.clone(), *automatic);
+        let tidied = blocking(move || {
+            let mut all = repositories.list(|_| true, false, usize::MAX)?;
+            all.retain(|repository| {
+                let tidied = collect::tidy(&repository.path).map_err(|it| repository.failed(it));
+                let due = tidied.and_then(|()| Due::of(repository, automatic));
+                let due = due.inspect_err(|error| {
+                    tracing::warn!(name = %repository.name, error = chain(error), "not tidied");
+                });
+                due.is_ok_and(|due| due.bundles || due.depth == Some(Depth::Whole))
             });
-            if let Err(error) = tidied.await {
+            Ok(all)
+        });
+        match tidied.await {
+            Ok(due) => {
+                for repository in due {
+                    self.look_after(&repository.name).await;
+                }
+            }
+            Err(error) => {
                 tracing::warn!(error = chain(&error), "repositories are not tidied");
             }
         }
@@ -389,6 +434,30 @@ impl fmt::Debug for KeeperConfig {
     }
 }
 
+/// What is to be done for a repository.
+#[derive(Debug, Clone, Copy, Default)]
+struct Due {
+    /// Whether it has bundles, which may have to go.
+    bundles: bool,
+    depth: Option<Depth>,
+}
+
+impl Due {
+    fn of(repository: &Repository, automatic: bool) -> Result<Self, RepositoryError> {
+        let path = &repository.path;
+        let whole = collect::is_whole_due(path).map_err(|source| repository.failed(source))?;
+        let depth = match whole {
+            true => Some(Depth::Whole),
+            false => collect::is_due(path).then_some(Depth::Quick),
+        };
+        Ok(Self { bundles: bundle::has_any(path), depth: depth.filter(|_| automatic) })
+    }
+
+    fn is_nothing(&self) -> bool {
+        !self.bundles && self.depth.is_none()
+    }
+}
+
 /// Notes what came of a look.
 fn note(
     repositories: &Repositories,
@@ -406,6 +475,14 @@ fn note(
 async fn measure(repository: &Repository) -> Result<u64, KeeperError> {
     let repository = repository.clone();
     blocking(move || repository.measure()).await
+}
+
+/// What of an error is shown to whoever administers the repository.
+fn told(error: &MirrorError) -> String {
+    match error {
+        MirrorError::Repository(_) => "the repository cannot be used".into(),
+        error => error.to_string(),
+    }
 }
 
 /// An error with its causes.

@@ -14,7 +14,7 @@ use super::{Repositories, Repository, RepositoryError, file, files};
 use crate::name::RepositoryName;
 
 /// The file in a repository whose time is that of the last change to its refs.
-const UPDATED: &str = "alknet.updated";
+pub(super) const UPDATED: &str = "alknet.updated";
 /// How long a size is good for that nobody has said to have changed.
 const FRESH: Duration = Duration::from_secs(60);
 /// How many times as long as measuring takes a size stands at least.

@@ -1,13 +1,14 @@
 //! Running git for work that nobody waits for at the other end of a stream.
 
-use std::{io, process::ExitStatus, time::Duration};
+use std::{future::pending, io, os::fd::OwnedFd, process::ExitStatus, time::Duration};
 
-use alknet_host::{Pipes, Process};
+use alknet_host::{Activity, Pipes, Process};
 use rustix::process::{Resource, Signal};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     process::Command,
-    time::{sleep, timeout},
+    task::spawn_blocking,
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -15,6 +16,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const SAID: u64 = 64 << 10;
 /// How long a command that is told to end may take to put its files in order.
 const GRACE: Duration = Duration::from_secs(5);
+/// How many times it is looked, in the time that a command may do nothing, whether it does.
+const LOOKS: u32 = 8;
 
 /// Memory of each process, in bytes, without files that are mapped: more than a thread for
 /// each of [`THREADS`] needs, whatever the objects are.
@@ -29,6 +32,8 @@ pub(crate) struct Allowance {
     pub(crate) time: Duration,
     /// The largest file that it may write, in bytes.
     pub(crate) file: u64,
+    /// How long it may do nothing: wait for somebody else.
+    pub(crate) idle: Option<Duration>,
 }
 
 /// A command of git was not done.
@@ -41,6 +46,9 @@ pub enum RunError {
     /// It took too long.
     #[error("git was not done in {}s", .0.as_secs())]
     Late(Duration),
+    /// It waited too long for the other side.
+    #[error("git has waited in vain for {}s", .0.as_secs())]
+    Idle(Duration),
     /// It ended with a failure.
     #[error("git ended with {status}: {complaint}")]
     Failed {
@@ -55,30 +63,73 @@ pub enum RunError {
 /// machine has to do. Gives the beginning of its output. Dropped before that, or late, it is
 /// told to end, so that it takes its locks away, and killed if it does not.
 pub(crate) async fn run(command: Command, allowance: Allowance) -> Result<String, RunError> {
+    started(command, None, allowance).await
+}
+
+/// The same for one that finds a [descriptor](Process::with_descriptor) more.
+pub(crate) async fn run_with(
+    command: Command,
+    descriptor: OwnedFd,
+    allowance: Allowance,
+) -> Result<String, RunError> {
+    started(command, Some(descriptor), allowance).await
+}
+
+async fn started(
+    command: Command,
+    descriptor: Option<OwnedFd>,
+    allowance: Allowance,
+) -> Result<String, RunError> {
     let stop = CancellationToken::new();
     let _stops = stop.clone().drop_guard();
     // A task of its own: it is still there when nobody waits any more.
-    let done = TaskTracker::new().spawn(attend(command, allowance, stop)).await;
+    let done = TaskTracker::new().spawn(attend(command, descriptor, allowance, stop)).await;
     done.map_err(|error| RunError::Start(io::Error::other(error)))?
 }
 
 async fn attend(
     command: Command,
+    descriptor: Option<OwnedFd>,
     allowance: Allowance,
     stop: CancellationToken,
 ) -> Result<String, RunError> {
-    let (mut process, pipes) = Process::with_pipes(command).map_err(RunError::Start)?;
+    let started = match descriptor {
+        Some(descriptor) => Process::with_descriptor(command, descriptor),
+        None => Process::with_pipes(command),
+    };
+    let (mut process, pipes) = started.map_err(RunError::Start)?;
     bound(&process, allowance.file).map_err(RunError::Start)?;
     process.yield_to_others();
-    tokio::select! {
+    let activity = process.activity();
+    let ended = tokio::select! {
         done = finish(&mut process, pipes) => return done,
-        () = sleep(allowance.time) => {}
-        () = stop.cancelled() => {}
-    }
+        () = sleep(allowance.time) => RunError::Late(allowance.time),
+        limit = idle(activity, allowance.idle) => RunError::Idle(limit),
+        () = stop.cancelled() => RunError::Late(allowance.time),
+    };
     process.signal(Signal::TERM);
     // What does not end by then is killed as it is dropped.
     let _ = timeout(GRACE, process.exited()).await;
-    Err(RunError::Late(allowance.time))
+    Err(ended)
+}
+
+/// Ends when processes have done nothing for so long, if there is such a limit.
+async fn idle(activity: Activity, limit: Option<Duration>) -> Duration {
+    let Some(limit) = limit else { return pending().await };
+    let (mut before, mut since) = (None, Instant::now());
+    loop {
+        sleep(limit / LOOKS).await;
+        let now = match spawn_blocking(move || activity.read()).await {
+            Ok(Ok(now)) => Some(now),
+            // Where nobody can see it, the deadline alone holds.
+            Ok(Err(_)) | Err(_) => return pending().await,
+        };
+        if now != before {
+            (before, since) = (now, Instant::now());
+        } else if since.elapsed() >= limit {
+            return limit;
+        }
+    }
 }
 
 /// Time of processors is bounded by how long all may take.
@@ -136,7 +187,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_command_has_bounds_and_so_has_what_it_starts() {
-        let allowance = Allowance { time: Duration::from_secs(30), file: 1 << 20 };
+        let allowance = Allowance { time: Duration::from_secs(30), file: 1 << 20, idle: None };
         let said = run(shell("sh -c 'ulimit -H -d; ulimit -H -c'"), allowance).await;
         let said = said.unwrap();
         let [data, core] = said.lines().collect::<Vec<_>>()[..] else { panic!("{said}") };
@@ -147,5 +198,15 @@ mod tests {
         let script = format!("head -c 2000000 /dev/zero > '{}'", large.display());
         assert!(run(shell(&script), allowance).await.is_err());
         assert_eq!(large.metadata().unwrap().len(), 1 << 20);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_only_waits_is_ended() {
+        let idle = Duration::from_millis(400);
+        let allowance =
+            Allowance { time: Duration::from_secs(600), file: 1 << 20, idle: Some(idle) };
+        // It is another process that waits.
+        let waited = run(shell("sleep 600; :"), allowance).await;
+        assert!(matches!(waited, Err(RunError::Idle(limit)) if limit == idle), "{waited:?}");
     }
 }

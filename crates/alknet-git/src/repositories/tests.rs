@@ -274,6 +274,28 @@ fn settings_change_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_default_branch_changes_with_the_settings_or_not_at_all() {
+    let here = Fixture::new();
+    here.create(&["a"]);
+    let a = name("a");
+    let head = || git(&here.root().join("a.git"), &["symbolic-ref", "HEAD"]);
+    let set = |branch: &str, text: &str| {
+        let change = |settings: &mut Settings| settings.description = text.into();
+        here.all.configure_with_branch(&a, Some(branch), change)
+    };
+    for refused in [set("other", "two\nlines"), set("-x", "good")] {
+        assert!(matches!(refused, Err(RepositoryError::Invalid(_))), "{refused:?}");
+        assert_eq!((head().as_str(), read(&here)), ("refs/heads/main", String::new()));
+    }
+    set("other", "good").unwrap();
+    assert_eq!((head().as_str(), read(&here)), ("refs/heads/other", "good".into()));
+}
+
+fn read(here: &Fixture) -> String {
+    here.all.find(&name("a")).unwrap().settings.description
+}
+
+#[test]
 fn changes_of_many_processes_are_all_made() {
     let here = Fixture::new();
     here.create(&["a"]);

@@ -9,7 +9,7 @@ use std::{
 
 use alknet_git::OwnerHooks;
 
-use crate::rig::{Rig, packs, refs, url};
+use crate::rig::{Rig, packs, refs, script, url};
 
 /// A server with a folder of hooks.
 fn rig(deadline: Duration) -> (Rig, tempfile::TempDir) {
@@ -19,12 +19,6 @@ fn rig(deadline: Duration) -> (Rig, tempfile::TempDir) {
 }
 
 const LONG: Duration = Duration::from_secs(60);
-
-fn script(path: &Path, text: &str, mode: u32) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
 
 #[tokio::test]
 async fn they_run_in_their_order_and_know_the_push() {
@@ -143,11 +137,12 @@ async fn one_that_somebody_else_could_change_refuses() {
             real
         },
     ];
-    for (nth, spoil) in spoils.into_iter().enumerate() {
+    let cases = ["pre-receive", "update"].into_iter().flat_map(|name| spoils.map(|it| (name, it)));
+    for (nth, (name, spoil)) in cases.enumerate() {
         let (mut rig, hooks) = rig(LONG);
         let repository = rig.make("notes", |_| ());
         let ran = hooks.path().join("ran");
-        let hook = hooks.path().join("notes/pre-receive");
+        let hook = hooks.path().join("notes").join(name);
         script(&hook, &format!("touch {}", ran.display()), 0o755);
         fs::set_permissions(spoil(&hook), fs::Permissions::from_mode(0o777)).unwrap();
         let anna = rig.port("anna", &["git"]).await;

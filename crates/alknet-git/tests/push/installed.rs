@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use alknet_git::{InstalledGit, Setup, SetupError};
+use alknet_git::{InstalledGit, Repositories, Settings, Setup, SetupError};
 
-use crate::rig::{Rig, refs, url};
+use crate::rig::{Rig, hook_program, refs, script, url};
 
 /// A program of this text.
 fn program(folder: &Path, text: &str) -> PathBuf {
@@ -22,7 +22,7 @@ fn program(folder: &Path, text: &str) -> PathBuf {
 fn a_git_that_is_too_old_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let setup = Setup::new(folder.path().join("run"), "/nonexistent/program");
-    for said in ["git version 2.35.9", "git version 1.99", "something else", ""] {
+    for said in ["git version 2.36.9", "git version 1.99", "something else", ""] {
         let git = InstalledGit::named(program(folder.path(), &format!("echo '{said}'")));
         let refused = git.set_up(&setup).unwrap_err();
         assert!(matches!(&refused, SetupError::Old { found } if found == said), "{refused:?}");
@@ -30,8 +30,28 @@ fn a_git_that_is_too_old_is_refused() {
     let none = InstalledGit::none().set_up(&setup);
     assert!(matches!(none, Err(SetupError::Run(_))));
     assert!(!setup.folder.exists());
-    let new = InstalledGit::named(program(folder.path(), "echo git version 2.36.0"));
+    let new = InstalledGit::named(program(folder.path(), "echo git version 2.37.0"));
     new.set_up(&setup).unwrap();
+}
+
+#[tokio::test]
+async fn a_node_whose_program_is_replaced_goes_on_with_the_one_that_it_runs() {
+    let (rig, folder) = (Rig::new(), tempfile::tempdir().unwrap());
+    let (node, repos) = (folder.path().join("node"), folder.path().join("repos"));
+    fs::copy(hook_program(), &node).unwrap();
+    let repositories = Repositories::open(&repos).unwrap();
+    let name = "notes".parse().unwrap();
+    let repository = repositories.create(&name, &Settings::default()).unwrap().path;
+    let work = rig.work("anna").await;
+    // Git runs it once it has heard of the node which refs there are.
+    let replace = "rm NODE\nprintf '#!/bin/sh\\nexit 1' >NODE\nchmod +x NODE";
+    let replace = replace.replace("NODE", node.to_str().unwrap());
+    script(&work.path().join(".git/hooks/pre-push"), &replace, 0o755);
+    let to = format!("ext::{} {} %G/notes", node.display(), repos.display());
+    work.git(&["-c", "protocol.ext.allow=always", "push", &to, "main"]).await;
+    assert!(fs::read_to_string(&node).unwrap().ends_with("exit 1"));
+    let head = work.git(&["rev-parse", "main"]).await;
+    assert_eq!(refs(&repository).await, format!("{head} refs/heads/main"));
 }
 
 #[tokio::test]

@@ -4,17 +4,7 @@ use std::fs;
 
 use alknet_git::{InstalledGit, RefPattern};
 
-use crate::rig::{Rig, look, packs, refs, url};
-
-/// What cannot be compressed.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-    let mut state = seed;
-    let noise = std::iter::repeat_with(|| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        state.to_be_bytes()[0]
-    });
-    noise.take(bytes).collect()
-}
+use crate::rig::{Rig, look, noise, packs, refs, url};
 
 fn patterns(texts: &[&str]) -> Vec<RefPattern> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -98,6 +88,24 @@ async fn protected_refs_go_forward_only() {
 }
 
 #[tokio::test]
+async fn no_ref_is_changed_by_another_name() {
+    let mut rig = Rig::new();
+    let repository = rig.make("notes", |_| ());
+    let owner = rig.port("owner", &["git"]).await;
+    let anna = rig.port("anna", &["git:write:notes:refs/heads/alias"]).await;
+    let work = rig.work("anna").await;
+    work.git(&["push", &url(owner, "notes"), "main"]).await;
+    look(&repository, &["symbolic-ref", "refs/heads/alias", "refs/heads/main"]).await;
+    let before = refs(&repository).await;
+    work.commit("second").await;
+    for change in ["main:alias", ":alias"] {
+        let refused = work.fails(&["push", &url(anna, "notes"), change]).await;
+        assert!(refused.contains("a symbolic ref is not pushed to"), "{refused}");
+        assert_eq!(refs(&repository).await, before, "{change}");
+    }
+}
+
+#[tokio::test]
 async fn a_repository_does_not_outgrow_its_quota() {
     let mut rig = Rig::new();
     let repository = rig.make("notes", |settings| settings.quota = Some(150_000));
@@ -127,6 +135,9 @@ async fn what_is_too_large_does_not_come_in_with_a_deletion() {
     let repository = rig.make("notes", |settings| settings.quota = Some(150_000));
     let anna = rig.port("anna", &["git"]).await;
     let to = url(anna, "notes");
+    // Of whom all that is new is refused for another reason.
+    let bert = rig.port("bert", &["git:write:notes:refs/heads/small"]).await;
+    let of_some = url(bert, "notes");
     let work = rig.work("anna").await;
     for (nth, file) in ["a", "b"].into_iter().enumerate() {
         fs::write(work.path().join(file), noise(nth as u64 + 1, 50_000)).unwrap();
@@ -139,9 +150,11 @@ async fn what_is_too_large_does_not_come_in_with_a_deletion() {
     for (file, content, why) in cases {
         fs::write(work.path().join(file), content).unwrap();
         work.commit(file).await;
-        let refused = work.fails(&["push", &to, "main", ":small"]).await;
-        assert!(refused.contains(why), "{refused}");
-        assert_eq!((packs(&repository), refs(&repository).await), before, "{file}");
+        for to in [&to, &of_some] {
+            let refused = work.fails(&["push", to, "main", ":small"]).await;
+            assert!(refused.contains(why), "{refused}");
+            assert_eq!((packs(&repository), refs(&repository).await), before, "{file}");
+        }
         work.git(&["rm", "-q", file]).await;
         work.git(&["commit", "-q", "--amend", "-m", "none", "--allow-empty"]).await;
     }

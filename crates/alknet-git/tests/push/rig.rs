@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::SocketAddr,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Output,
     sync::{Arc, Mutex},
@@ -38,8 +39,13 @@ impl AuditSink for Log {
 impl Log {
     /// Waits for an entry that may come after the client has its answer.
     pub(crate) async fn wait(&self, event: &str) -> Vec<AuditEvent> {
+        self.wait_for(event, 1).await
+    }
+
+    /// The same with so many entries.
+    pub(crate) async fn wait_for(&self, event: &str, count: usize) -> Vec<AuditEvent> {
         let there = async {
-            while self.all(event).is_empty() {
+            while self.all(event).len() < count {
                 sleep(Duration::from_millis(10)).await;
             }
         };
@@ -160,11 +166,39 @@ pub(crate) fn caller(name: &str, scopes: &[&str]) -> Caller {
 }
 
 /// The example, which cargo builds beside the tests.
-fn hook_program() -> PathBuf {
+pub(crate) fn hook_program() -> PathBuf {
     let this = std::env::current_exe().unwrap();
     let program = this.ancestors().nth(2).unwrap().join("examples/git_server");
     assert!(program.exists(), "not built: cargo build -p alknet-git --examples");
     program
+}
+
+/// Waits until a file is there.
+pub(crate) async fn appears(file: &Path) {
+    let there = async {
+        while !file.exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = timeout(LONG, there).await;
+    assert!(waited.is_ok(), "{}", file.display());
+}
+
+/// Makes a program of the shell.
+pub(crate) fn script(path: &Path, text: &str, mode: u32) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// What cannot be compressed.
+pub(crate) fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+    let mut state = seed;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        state.to_be_bytes()[0]
+    });
+    noise.take(bytes).collect()
 }
 
 /// The processes of git that work in a folder.

@@ -27,11 +27,24 @@ async fn the_signature_of_a_push_is_verified_and_recorded() {
     let key = format!("user.signingKey={}", key.display());
     let sign = ["-c", "gpg.format=ssh", "-c", &key, "push", "--signed"];
     work.git(&[&sign[..], &[&url(anna, "notes"), "main"]].concat()).await;
-    let entries = rig.log.all("git-push");
+    let entries = rig.log.wait("git-push").await;
     let signature = entries[0].signature.as_deref().unwrap();
     assert!(signature.starts_with("verified: anna@example.org (SHA256:"), "{signature}");
     work.git(&["push", &url(anna, "notes"), "main:unsigned"]).await;
-    assert_eq!(rig.log.all("git-push")[1].signature, None);
+    assert_eq!(rig.log.wait_for("git-push", 2).await[1].signature, None);
+
+    // Anybody can sign with a key of their own.
+    let own = keys.path().join("own");
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", "anna", "-f"])
+        .arg(&own)
+        .status();
+    assert!(made.unwrap().success());
+    let own = format!("user.signingKey={}", own.display());
+    let sign = ["-c", "gpg.format=ssh", "-c", &own, "push", "--signed"];
+    work.git(&[&sign[..], &[&url(anna, "notes"), "main:anybody"]].concat()).await;
+    let signature = rig.log.wait_for("git-push", 3).await[2].signature.clone();
+    assert_eq!(signature.as_deref(), Some("unverified: signature U, nonce OK"));
 }
 
 #[tokio::test]

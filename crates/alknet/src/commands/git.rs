@@ -147,8 +147,8 @@ struct Delete {
 
 /// Collect the garbage of repositories: one pack, with what makes clones fast
 ///
-/// A node does what is needed by itself after pushes. What nothing has led to for two weeks is
-/// removed here.
+/// A node does what is needed by itself after pushes, and all of it a week after the last time.
+/// What nothing has led to for two weeks is removed then.
 ///
 /// Example:
 ///   alknet git gc team/notes
@@ -225,6 +225,7 @@ struct Set {
 ///
 /// Examples:
 ///   alknet git mirror copies/tool https://example.org/tool.git --every 6h
+///   alknet git mirror copies/notes alknet://node.example.org/team/notes
 ///   alknet git mirror copies/tool --now
 ///   alknet git mirror copies/tool --stop
 #[derive(Debug, clap::Args)]
@@ -233,7 +234,7 @@ struct Set {
 struct Mirror {
     /// Its name; it is made if it is not there
     name: String,
-    /// Where from: https://HOST/PATH, or http://, git:// or ssh://
+    /// Where from: https://HOST/PATH, or http://, git://, ssh://, or alknet://NODE/NAME
     url: Option<String>,
     /// How often to look for news: 30m, 6h, 1d [default: 1h]
     #[arg(long, value_name = "TIME", requires = "url", value_parser = parse_every)]

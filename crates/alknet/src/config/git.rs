@@ -47,10 +47,12 @@ pub(crate) struct Git {
     pub(crate) idle: Span,
     /// How much memory each process of git may take, without the files that it maps.
     pub(crate) memory: Size,
-    /// Collect garbage after pushes, when there is enough.
+    /// Collect garbage after pushes, when there is enough, and all of it a week after the last
+    /// time. What nothing has led to for two weeks goes then.
     pub(crate) automatic_gc: bool,
-    /// Let alknet git gc write a bundle of each repository, from which clones over HTTPS begin
-    /// where the client has transfer.bundleURI. It takes as much room as the repository.
+    /// Write a bundle of each repository when all of its garbage is collected, from which clones
+    /// over HTTPS begin where the client has transfer.bundleURI. It takes as much room as the
+    /// repository.
     pub(crate) bundles: bool,
     /// Networks that mirrors may fetch from beside the public Internet. Nothing on this machine
     /// or in a private network is fetched from unless it is named here.

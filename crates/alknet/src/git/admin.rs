@@ -95,8 +95,8 @@ pub(crate) struct MirrorOf {
     /// What it is called. It is made if it is not there.
     #[schemars(length(max = 200))]
     pub(crate) name: String,
-    /// Where from: https://HOST/PATH, or http://, git:// or ssh://, without a password. Left
-    /// out, it looks for news now.
+    /// Where from: https://HOST/PATH, or http://, git:// or ssh://, without a password, or, on
+    /// the node itself, alknet://NODE/NAME. Left out, it looks for news now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub(crate) url: Option<String>,
@@ -187,10 +187,8 @@ pub(crate) fn configure(all: &Repositories, wanted: &Configure) -> Result<Done, 
         texts.iter().map(|text| text.parse()).collect()
     };
     let (protect, unprotect) = (patterns(&wanted.protect)?, patterns(&wanted.unprotect)?);
-    if let Some(branch) = &wanted.default_branch {
-        all.set_default_branch(&name, branch)?;
-    }
-    let configured = all.configure(&name, |settings| {
+    let branch = wanted.default_branch.as_deref();
+    let configured = all.configure_with_branch(&name, branch, |settings| {
         if let Some(description) = &wanted.description {
             settings.description.clone_from(description);
         }
@@ -229,14 +227,16 @@ impl Configure {
     }
 }
 
-/// Makes it a mirror of an address, or a mirror no more. Who asks it to look for news asks a
+/// Makes it a mirror of an address, or a mirror no more. One that is not there is made, as a
+/// mirror from the first, if it `may_make` any. Who asks it to look for news asks a
 /// [`Keeper`](alknet_git::Keeper).
 pub(crate) fn mirror(
     all: &Repositories,
     wanted: &MirrorOf,
     credentials: Option<CredentialsFile>,
+    may_make: bool,
 ) -> Result<Done, AdminError> {
-    let name = wanted.name.parse()?;
+    let name: RepositoryName = wanted.name.parse()?;
     let mirror = match &wanted.url {
         Some(url) if !wanted.stop => {
             let mut mirror = Mirror::new(url.parse()?);
@@ -250,13 +250,23 @@ pub(crate) fn mirror(
         }
         _ => None,
     };
-    if mirror.is_some() && all.get(&name)?.is_none() {
-        all.create(&name, &Settings::default())?;
-    }
     let reason = match &mirror {
         Some(mirror) => format!("a mirror of {}", mirror.url),
         None => "no mirror".into(),
     };
+    if mirror.is_some() && may_make && all.get(&name)?.is_none() {
+        let mut settings = Settings::default();
+        settings.mirror.clone_from(&mirror);
+        match all.create(&name, &settings) {
+            // Somebody else was faster.
+            Err(RepositoryError::Exists(_)) => {}
+            made => {
+                let made = Some(made?);
+                let event = (EventKind::Created, "git-create");
+                return Ok(Done::new(event, &name, made, Some(reason)));
+            }
+        }
+    }
     let set = all.set_mirror(&name, mirror)?;
     Ok(Done::new((EventKind::Settings, "git-configure"), &name, Some(set), Some(reason)))
 }

@@ -4,5 +4,6 @@ mod flows;
 mod hostile;
 mod http;
 mod lfs;
+mod mirrors;
 mod native;
 mod ssh;

@@ -291,7 +291,7 @@ fn an_identity_has_so_many_sessions() {
     assert_eq!(refused, 4, "{metrics}");
 }
 
-fn event_identity(home: &Home, name: &str) -> serde_json::Value {
+pub(crate) fn event_identity(home: &Home, name: &str) -> serde_json::Value {
     let peers = stdout(&output(&mut home.alknet(&["peer", "list", "--json"])));
     let peers: Vec<serde_json::Value> = serde_json::from_str(&peers).unwrap();
     peers.into_iter().find(|peer| peer["name"] == name).unwrap()["id"].take()

@@ -87,6 +87,32 @@ fn changed() -> Rig {
     rig
 }
 
+/// Compares what has changed from one revision to another with what git says, but for what was
+/// moved: that is a guess.
+pub(super) async fn differences_are_those_of_git(rig: &Rig, from: &str, to: &str) {
+    let diff = rig.diff(Some(from), to).await.unwrap();
+    let mut ours = Vec::new();
+    for file in diff.files {
+        let side = |mode: Option<u32>, id: Option<String>| {
+            mode.zip(id).map(|(mode, id)| format!("{mode:06o} {id}"))
+        };
+        let (old, new) = (side(file.old_mode, file.old_id), side(file.new_mode, file.new_id));
+        match file.old_path {
+            Some(before) => ours.extend([(before, old, None), (file.path, None, new)]),
+            None => ours.push((file.path, old, new)),
+        }
+    }
+    ours.sort();
+    let raw = rig.there(&["diff", "--raw", "--no-renames", "--no-abbrev", "-z", from, to]);
+    let words: Vec<_> = raw.split_terminator('\0').collect();
+    let theirs = words.chunks(2).map(|pair| {
+        let about: Vec<_> = pair[0].trim_start_matches(':').split(' ').collect();
+        let side = |mode: &str, id: &str| (mode != "000000").then(|| format!("{mode} {id}"));
+        (pair[1].to_owned(), side(about[0], about[2]), side(about[1], about[3]))
+    });
+    assert_eq!(ours, theirs.collect::<Vec<_>>(), "{from} {to}");
+}
+
 #[tokio::test]
 async fn changes_are_those_of_git() {
     let rig = changed();

@@ -23,6 +23,17 @@ fn shown(log: &Log) -> Vec<String> {
     log.commits.iter().map(one).collect()
 }
 
+/// Compares the history of a path with what git says.
+pub(super) async fn history_is_gits(rig: &Rig, revision: &str, path: &str) {
+    let query = LogQuery { path: path.parse().unwrap(), limit: Some(1000), ..of(revision) };
+    let ours = shown(&rig.log(query).await.unwrap());
+    let mut arguments = vec![revision];
+    if !path.is_empty() {
+        arguments.extend(["--", path]);
+    }
+    assert_eq!(ours, expected(rig, &arguments), "{revision} {path}");
+}
+
 /// Two branches that change different files, a file that both change alike, merges.
 fn tangled() -> Rig {
     let rig = Rig::new();
@@ -227,7 +238,7 @@ async fn a_repository_may_be_empty() {
     ] {
         assert!(matches!(outcome, Err(BrowseError::NoRevision(_))), "{outcome:?}");
     }
-    let list = rig.browser.list(&reader()).await.unwrap();
+    let list = rig.browser.list(&reader(), ListQuery::default()).await.unwrap();
     assert_eq!(list.repositories.len(), 1);
     let listed = &list.repositories[0];
     assert!(listed.empty && !listed.public && !listed.rights.push && !listed.rights.admin);

@@ -54,7 +54,9 @@ async fn what_nobody_may_see_is_not_there() {
             let expected = BrowseError::NoRepository(other.clone()).to_string();
             assert_eq!(outcome, Err(expected), "{who:?}");
         }
-        assert!(rig.browser.list(&who).await.unwrap().repositories.is_empty());
+        assert!(
+            rig.browser.list(&who, ListQuery::default()).await.unwrap().repositories.is_empty()
+        );
     }
     for scopes in [
         "*",
@@ -66,7 +68,7 @@ async fn what_nobody_may_see_is_not_there() {
     ] {
         let who = caller(scopes);
         assert!(rig.shows(&who, &rig.name).await.iter().all(Result::is_ok), "{scopes}");
-        let listed = &rig.browser.list(&who).await.unwrap().repositories[0];
+        let listed = &rig.browser.list(&who, ListQuery::default()).await.unwrap().repositories[0];
         assert_eq!(listed.name, "team/notes");
         assert_eq!(listed.rights.push, caller(scopes).rights().push(&rig.name));
         assert_eq!(listed.rights.admin, caller(scopes).rights().admin(&rig.name));
@@ -83,7 +85,9 @@ async fn what_is_broken_is_not_there_for_others() {
             let expected = BrowseError::NoRepository(rig.name.clone()).to_string();
             assert_eq!(outcome, Err(expected), "{who:?}");
         }
-        assert!(rig.browser.list(&who).await.unwrap().repositories.is_empty());
+        assert!(
+            rig.browser.list(&who, ListQuery::default()).await.unwrap().repositories.is_empty()
+        );
     }
     let outcome = rig.refs().await;
     assert!(matches!(outcome, Err(BrowseError::Repository(_))), "{outcome:?}");
@@ -111,11 +115,33 @@ async fn what_is_public_is_for_all() {
     rig.set(&public);
     for who in [stranger(), caller("ssh")] {
         assert!(rig.shows(&who, &rig.name).await.iter().all(Result::is_ok));
-        let listed = &rig.browser.list(&who).await.unwrap().repositories[0];
+        let listed = &rig.browser.list(&who, ListQuery::default()).await.unwrap().repositories[0];
         assert!(listed.public && listed.description == "Notes" && !listed.rights.push);
     }
     rig.set(&Settings::default());
     assert!(rig.shows(&stranger(), &rig.name).await.iter().all(Result::is_err));
+}
+
+/// By the beginning of their names more are found than one answer has, and nobody finds what
+/// they may not see.
+#[tokio::test]
+async fn repositories_are_found_by_how_they_begin() {
+    let rig = Rig::new();
+    let repositories = Repositories::open(&rig.folder.path().join("repos")).unwrap();
+    for name in ["team/notes-old", "team/other", "team/note"] {
+        repositories.create(&name.parse().unwrap(), &Settings::default()).unwrap();
+    }
+    let who = caller("git:read:team/note*");
+    let names = async |prefix: &str| {
+        let query = ListQuery { prefix: prefix.into() };
+        let list = rig.browser.list(&who, query).await.unwrap();
+        list.repositories.into_iter().map(|it| it.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names("").await, ["team/note", "team/notes", "team/notes-old"]);
+    assert_eq!(names("team/notes").await, ["team/notes", "team/notes-old"]);
+    for none in ["team/other", "notes", "../", "/", "team/notes/"] {
+        assert!(names(none).await.is_empty(), "{none}");
+    }
 }
 
 /// What was renamed or deleted is not looked into by what is remembered of it.

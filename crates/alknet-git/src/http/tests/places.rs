@@ -32,6 +32,7 @@ impl Here {
         let engine = InstalledGit::find().unwrap();
         let mut config = GitConfig::new(repositories, engine, Audit::new(log));
         config.limits.exchanges_per_caller = 1;
+        config.limits.bounds.total = Duration::from_secs(30 * 60);
         let here = Self { folder, server: GitServer::new(config) };
         let oid = OBJECT.rsplit('/').next().unwrap();
         for file in ["bundles/17.bundle", &format!("lfs/objects/aa/aa/{oid}")] {
@@ -97,6 +98,34 @@ async fn who_sends_an_object_too_slowly_loses_the_place() {
     let endless =
         with(request("PUT", &path, "application/octet-stream", body), "content-length", "9");
     let answer = timeout(Duration::from_secs(3600), here.ask("git", endless)).await.unwrap();
+    assert_eq!(answer.status, 408, "{answer:?}");
+    assert_eq!(here.ask("git", get(BUNDLE)).await.status, 200);
+}
+
+/// So many bytes each time that somebody has waited so long.
+fn slowly(bytes: usize, each: Duration) -> Body {
+    let piece = move |()| async move {
+        sleep(each).await;
+        Some((Ok::<_, io::Error>(Bytes::from(vec![7; bytes])), ()))
+    };
+    Body::from_stream(stream::unfold((), piece))
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_an_object_byte_by_byte_loses_the_place() {
+    let here = Here::narrow(Log::default());
+    let put = |body: Body| {
+        let path = format!("private.git/info/lfs/objects/{}", "b".repeat(64));
+        let put = request("PUT", &path, "application/octet-stream", body);
+        with(put, "content-length", &(1_u64 << 30).to_string())
+    };
+    let minutes = |count: u64| Duration::from_secs(count * 60);
+    let slow = put(slowly(1, Duration::from_secs(30)));
+    let answer = timeout(minutes(2), here.ask("git", slow)).await.unwrap();
+    assert_eq!(answer.status, 408, "{answer:?}");
+    // Fast enough each minute, and still not for ever.
+    let steady = put(slowly(100_000, Duration::from_secs(50)));
+    let answer = timeout(minutes(60), here.ask("git", steady)).await.unwrap();
     assert_eq!(answer.status, 408, "{answer:?}");
     assert_eq!(here.ask("git", get(BUNDLE)).await.status, 200);
 }

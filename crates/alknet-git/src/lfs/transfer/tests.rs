@@ -1,9 +1,9 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use alknet_core::{Alpn, Audit, AuthContext, TransportKind};
 use alknet_testing::identities::identity;
 use sha2::{Digest as _, Sha256};
-use tokio::io::AsyncWriteExt as _;
+use tokio::{io::AsyncWriteExt as _, time::sleep};
 
 use super::*;
 use crate::{
@@ -24,8 +24,9 @@ impl Here {
         let repositories = Repositories::open(folder.path()).unwrap();
         repositories.create(&"notes".parse().unwrap(), settings).unwrap();
         let engine = InstalledGit::named("git");
-        let server = GitServer::new(GitConfig::new(repositories, engine, Audit::to_log()));
-        Self { folder, server }
+        let mut config = GitConfig::new(repositories, engine, Audit::to_log());
+        config.limits.bounds.total = Duration::from_secs(30 * 60);
+        Self { folder, server: GitServer::new(config) }
     }
 
     /// What is answered to all that a client says.
@@ -195,6 +196,44 @@ async fn what_is_no_protocol_ends_the_session() {
     let cut = cut.strip_suffix("0000").unwrap();
     assert!(here.says("git", LfsOperation::Upload, cut.as_bytes()).await.outcome.is_err());
     assert_eq!(here.files(), Vec::<std::path::PathBuf>::new());
+}
+
+/// What becomes of somebody who says one thing, and then another again and again.
+async fn said_again_and_again(first: &str, again: &str, each: Duration) -> LfsError {
+    let here = Here::new(&Settings::default());
+    let (client, server) = tokio::io::duplex(1024 * 1024);
+    let (input, output) = tokio::io::split(server);
+    let (caller, name) = (caller("ann", "git"), "notes".parse().unwrap());
+    let serve = here.server.lfs_transfer(name, LfsOperation::Upload, &caller, input, output);
+    let (mut read, mut write) = tokio::io::split(client);
+    let talk = async {
+        write.write_all(first.as_bytes()).await.unwrap();
+        loop {
+            write.write_all(again.as_bytes()).await.unwrap();
+            sleep(each).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = serve => ended,
+        () = talk => unreachable!(),
+        _ = async { tokio::io::copy(&mut read, &mut tokio::io::sink()).await } => unreachable!(),
+    };
+    assert_eq!(here.files(), Vec::<std::path::PathBuf>::new());
+    match ended {
+        Err(GitError::Lfs(error)) => error,
+        ended => panic!("{ended:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_too_slowly_is_sent_away() {
+    let put = line(&format!("put-object {}", oid("good"))) + &line("size=1000000") + "0001";
+    let each = Duration::from_secs(20);
+    let error = said_again_and_again(&put, &packet("x"), each).await;
+    assert!(matches!(error, LfsError::Stalled), "{error:?}");
+    // Also who does nothing wrong, and does not go.
+    let error = said_again_and_again("", &command(&["version 1"]), each).await;
+    assert!(matches!(error, LfsError::Late(_)), "{error:?}");
 }
 
 #[tokio::test]

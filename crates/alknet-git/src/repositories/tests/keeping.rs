@@ -10,7 +10,7 @@ use crate::{
     bundle,
     engine::InstalledGit,
     events::{Event, EventKind, Events},
-    repositories::collect::{is_due, tidy},
+    repositories::collect::{is_due, is_whole_due, tidy},
 };
 
 /// No collection of these repositories takes that long.
@@ -226,6 +226,167 @@ async fn clones_begin_with_a_bundle_where_there_is_one() {
     keeper.collect(&a.name).await.unwrap();
     let kept = a.path.join("bundles").read_dir().unwrap().count();
     assert_eq!(kept, 2);
+}
+
+/// The names of a repository's bundles, and whether one is advertised.
+fn bundles(repository: &Repository) -> (usize, bool) {
+    let entries = repository.path.join("bundles").read_dir().into_iter().flatten();
+    let config = fs::read_to_string(repository.path.join("config")).unwrap();
+    (entries.count(), config.contains("bundle"))
+}
+
+#[tokio::test]
+async fn a_bundle_goes_with_what_it_has() {
+    let here = Fixture::new();
+    here.create(&["a"]);
+    let a = here.all.find(&name("a")).unwrap();
+    let work = here.push(&a, 2);
+    let there = a.path.to_str().unwrap();
+    let push = |what: &str| git(&work, &["push", "-q", "--force", there, what]);
+    let secret = |branch: &str, text: &str| {
+        git(&work, &["checkout", "-q", "--detach", "main"]);
+        git(&work, &["commit", "-q", "--allow-empty", "-m", text]);
+        push(&format!("HEAD:refs/heads/{branch}"));
+        git(&work, &["checkout", "-q", "main"]);
+    };
+    git(&work, &["tag", "-m", "secret", "v1"]);
+    for pushed in ["main:refs/heads/merged", "v1"] {
+        push(pushed);
+    }
+    secret("topic", "one");
+    // Also where nothing is collected.
+    let (keeper, _) = here.keeper(|config| (config.bundles, config.automatic) = (true, false));
+    keeper.collect(&a.name).await.unwrap();
+    assert_eq!(bundles(&a), (1, true));
+    // What is elsewhere as well is no loss.
+    git(&work, &["commit", "-q", "--allow-empty", "-m", "more"]);
+    push("main");
+    push(":refs/heads/merged");
+    keeper.look_after_all().await;
+    assert_eq!(bundles(&a), (1, true));
+    for lost in [":refs/heads/topic", ":refs/tags/v1"] {
+        push(lost);
+        keeper.look_after_all().await;
+        assert_eq!(bundles(&a), (0, false), "{lost}");
+        keeper.collect(&a.name).await.unwrap();
+        assert_eq!(bundles(&a), (1, true));
+    }
+    secret("forced", "two");
+    keeper.collect(&a.name).await.unwrap();
+    secret("forced", "three");
+    // The one before goes as well when a new one is written.
+    keeper.collect(&a.name).await.unwrap();
+    assert_eq!(bundles(&a), (1, true));
+    secret("forced", "four");
+    keeper.look_after_all().await;
+    assert_eq!(bundles(&a), (0, false));
+}
+
+#[tokio::test]
+async fn bundles_that_are_switched_off_are_taken_away() {
+    let here = Fixture::new();
+    here.create(&["a"]);
+    let a = here.all.find(&name("a")).unwrap();
+    here.push(&a, 1);
+    for collects in [true, false] {
+        let (with, _) = here.keeper(|config| config.bundles = true);
+        with.collect(&a.name).await.unwrap();
+        assert_eq!(bundles(&a), (1, true));
+        let (without, _) = here.keeper(|config| config.automatic = false);
+        match collects {
+            true => drop(without.collect(&a.name).await.unwrap()),
+            false => without.look_after_all().await,
+        }
+        assert_eq!(bundles(&a), (0, false));
+        assert!(!a.path.join("bundles").exists());
+        assert_eq!(git(&a.path, &["config", "core.bare"]), "true", "the rest stays");
+    }
+}
+
+/// Lets a file, or a folder with all that is in it, be so many days old.
+fn age(path: &Path, days: u64) {
+    if path.is_dir() {
+        path.read_dir().unwrap().for_each(|entry| age(&entry.unwrap().path(), days));
+    }
+    let moment = SystemTime::now() - Duration::from_secs(days * 24 * 60 * 60);
+    File::open(path).unwrap().set_modified(moment).unwrap();
+}
+
+fn has(repository: &Repository, object: &str) -> bool {
+    let mut command = Command::new("git");
+    command.current_dir(&repository.path).args(["cat-file", "-e", object]);
+    command.stderr(Stdio::null()).status().unwrap().success()
+}
+
+#[tokio::test]
+async fn what_nothing_leads_to_goes_without_any_command() {
+    let here = Fixture::new();
+    here.create(&["a", "packed"]);
+    for text in ["a", "packed"] {
+        let it = here.all.find(&name(text)).unwrap();
+        if text == "packed" {
+            git(&it.path, &["config", "receive.unpackLimit", "1"]);
+        }
+        let work = here.push(&it, 1);
+        let lost = git(&work, &["rev-parse", "main"]);
+        git(&work, &["commit", "-q", "--amend", "-m", "another"]);
+        git(&work, &["push", "-q", "--force", it.path.to_str().unwrap(), "main"]);
+        let (keeper, _) = here.keeper(|_| {});
+        let collected = it.path.join("alknet.collected");
+        let look = async |keeper: &Keeper, days: u64| {
+            age(&collected, days);
+            keeper.look_after_all().await;
+            has(&it, &lost)
+        };
+        keeper.look_after_all().await;
+        age(&it.path.join("objects"), 15);
+        assert!(look(&keeper, 6).await, "it is no week yet");
+        let (manual, _) = here.keeper(|config| config.automatic = false);
+        assert!(look(&manual, 8).await, "it is not wanted");
+        git(&it.path, &["rev-parse", "main"]);
+        // A push was heard of.
+        here.all.touched(&it);
+        assert!(!look(&keeper, 8).await);
+        git(&it.path, &["fsck", "--strict", "--connectivity-only"]);
+        assert!(collected.metadata().unwrap().modified().unwrap().elapsed().unwrap() < LONG);
+        fs::remove_dir_all(&work).unwrap();
+    }
+}
+
+#[test]
+fn a_whole_collection_is_due_while_there_is_something_for_it() {
+    let here = Fixture::new();
+    here.create(&["a"]);
+    let path = here.all.find(&name("a")).unwrap().path;
+    let due = || is_whole_due(&path).unwrap();
+    assert!(!due(), "a week begins");
+    let (objects, collected) = (path.join("objects"), path.join("alknet.collected"));
+    let rest = || {
+        age(&objects, 20);
+        age(&collected, 8);
+    };
+    rest();
+    assert!(!due(), "nothing has changed");
+    age(&objects, 1);
+    assert!(due(), "there are new packs");
+    age(&collected, 6);
+    assert!(!due(), "it is no week");
+    rest();
+    let updated = path.join("alknet.updated");
+    fs::write(&updated, "").unwrap();
+    assert!(due(), "a ref has changed");
+    age(&updated, 9);
+    assert!(!due());
+    for left in ["pack/pack-1.mtimes", "17/x"] {
+        let left = objects.join(left);
+        fs::create_dir_all(left.parent().unwrap()).unwrap();
+        fs::write(&left, "").unwrap();
+        rest();
+        assert!(due(), "it waits for its time to go: {left:?}");
+        fs::remove_file(left).unwrap();
+        rest();
+        assert!(!due());
+    }
 }
 
 fn supports_bundle_uri() -> bool {

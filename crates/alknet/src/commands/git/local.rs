@@ -1,19 +1,23 @@
 //! The repositories of the state folder, also while a node serves them.
 
+use std::sync::Arc;
+
 use alknet_core::{Audit, AuditEvent};
 use alknet_git::{
-    Events, InstalledGit, Keeper, KeeperError, MirrorError, Repositories, RepositoryError,
-    RepositoryName,
+    Events, InstalledGit, Keeper, KeeperConfig, KeeperError, MirrorError, Repositories,
+    RepositoryError, RepositoryName, Setup, hook,
 };
+use tempfile::TempDir;
 
 use super::{Change, show::Collected};
 use crate::{
     audit,
     commands::audit::unrecorded,
     config::Config,
+    connect::ReachError,
     failure::Failure,
     git::{
-        self,
+        self, OtherNodes,
         admin::{self, AdminError, Done, Named, Shown},
     },
     home::Home,
@@ -33,13 +37,19 @@ impl Here {
         Ok(Self { home: home.clone(), config, repositories })
     }
 
-    /// The caller waits for what it does; nothing else hears of it.
-    fn keeper(&self) -> Result<Keeper, Failure> {
+    /// The caller waits for what it does; nothing else hears of it. Git goes by the same
+    /// settings as on the node, which are in a folder of this command alone: the node's own is
+    /// in use.
+    fn keeper(&self) -> Result<(Keeper, TempDir), Failure> {
         let git = InstalledGit::find().map_err(|error| {
             Failure::from(error).hint("install git, or start this with its folder in PATH")
         })?;
+        let folder = tempfile::tempdir()?;
+        let git = git.set_up(&Setup::new(folder.path(), hook::program()?))?;
         let (repositories, audit) = (self.repositories.clone(), Audit::to_log());
-        Ok(git::keeper(&self.config.git, repositories, git, Events::default(), audit))
+        let mut parts = KeeperConfig::new(repositories, git, Events::default(), audit);
+        parts.nodes = Some(Arc::new(OtherNodes::new(&self.home, None)?));
+        Ok((git::keeper(&self.config.git, parts), folder))
     }
 
     /// Does something and records it.
@@ -72,12 +82,13 @@ pub(super) async fn change(home: &Home, change: Change) -> Result<Shown, Failure
         Change::Configure(wanted) => here.make(|all| admin::configure(all, &wanted))?,
         Change::Mirror(wanted, _) if wanted.url.is_none() && !wanted.stop => {
             let name = parsed(&wanted.name)?;
-            let updated = here.keeper()?.update(&name).await;
+            let (keeper, _folder) = here.keeper()?;
+            let updated = keeper.update(&name).await;
             updated.map_err(|error| neglected(&name, error))?;
             return here.shown(&wanted.name);
         }
         Change::Mirror(wanted, credentials) => {
-            here.make(|all| admin::mirror(all, &wanted, credentials))?
+            here.make(|all| admin::mirror(all, &wanted, credentials, true))?
         }
     };
     let name = done.repository.map(|repository| repository.name.to_string());
@@ -103,7 +114,7 @@ pub(super) async fn names(home: &Home) -> Result<Vec<String>, Failure> {
 
 pub(super) async fn collect(home: &Home, names: &[String]) -> Result<Vec<Collected>, Failure> {
     let here = Here::open(home).await?;
-    let keeper = here.keeper()?;
+    let (keeper, _folder) = here.keeper()?;
     let mut all = Vec::new();
     for text in names {
         let name = parsed(text)?;
@@ -141,6 +152,25 @@ fn unusable(error: RepositoryError) -> Failure {
     Failure::from(error).hint(hint)
 }
 
+/// Where nobody can say more, it may be that the other node does not know this one.
+fn unreached(error: MirrorError) -> Failure {
+    let told = error.to_string();
+    let failure = match error {
+        MirrorError::Node { node, source } => match source.downcast::<ReachError>() {
+            Ok(error) => Failure::from(*error).context(told),
+            Err(source) => MirrorError::Node { node, source }.into(),
+        },
+        error => error.into(),
+    };
+    match failure.hints() {
+        [] => failure.hint(
+            "it has to know this node: what `alknet id` prints here is a --key of a peer there, \
+             with the scope git:read:NAME",
+        ),
+        _ => failure,
+    }
+}
+
 fn neglected(name: &RepositoryName, error: KeeperError) -> Failure {
     match error {
         KeeperError::Repository(error) => unusable(error),
@@ -150,6 +180,7 @@ fn neglected(name: &RepositoryName, error: KeeperError) -> Failure {
         KeeperError::Mirror(MirrorError::Forbidden(_)) => Failure::from(error).hint(
             "git.mirror_networks in the configuration names networks beside the public Internet",
         ),
+        KeeperError::Mirror(error @ MirrorError::Node { .. }) => unreached(error),
         error => error.into(),
     }
 }

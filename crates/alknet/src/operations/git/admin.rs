@@ -3,11 +3,14 @@
 //! What the caller may not see answers like what does not exist. Whoever may make repositories
 //! of some name learns by trying whether the name is taken.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error as _, sync::Arc, time::Duration};
 
 use alknet_call::{CallError, Context, Operation};
 use alknet_core::AuditEvent;
-use alknet_git::{Event, KeeperError, Repositories, RepositoryError, RepositoryName, Rights};
+use alknet_git::{
+    Event, KeeperError, MirrorError, MirrorUrl, Repositories, RepositoryError, RepositoryName,
+    Rights,
+};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::{Instant, sleep_until};
@@ -64,7 +67,8 @@ pub(super) fn operations(parts: &Arc<Parts>) -> Made {
             .error(NOT_FETCHED, "The other side cannot be fetched from.")
             .describe(
                 "Makes a repository the copy of one elsewhere, or lets it look for news. Needs \
-                 git:admin:NAME, and git:create:NAME where it is not there yet.",
+                 git:admin:NAME, and git:create:NAME where it is not there yet. A copy of \
+                 another node's is made by a command on this one.",
             ),
     ])
 }
@@ -256,10 +260,22 @@ fn neglected(name: &RepositoryName, error: KeeperError) -> CallError {
         KeeperError::Repository(error) => unusable(error),
         KeeperError::Busy(_) => CallError::declared(BUSY, error.to_string()),
         KeeperError::NoMirror(_) => CallError::invalid_input(format!("{name} is no mirror")),
-        // Of the other side, not of this machine.
-        KeeperError::Mirror(error) => CallError::declared(NOT_FETCHED, error.to_string()),
+        KeeperError::Mirror(MirrorError::Repository(error)) => unusable(error),
+        // Of the other side, not of this machine; what is behind it is for the log alone.
+        KeeperError::Mirror(error) => {
+            let cause = error.source();
+            tracing::info!(%name, %error, cause, "a mirror has no news");
+            CallError::declared(NOT_FETCHED, error.to_string())
+        }
         error => CallError::internal(error),
     }
+}
+
+/// Whether this node would show another one who it is.
+fn is_of_node(wanted: &MirrorOf) -> Result<bool, CallError> {
+    let Some(url) = wanted.url.as_deref().filter(|_| !wanted.stop) else { return Ok(false) };
+    let url: MirrorUrl = url.parse().map_err(|error| invalid(&error))?;
+    Ok(url.is_of_node())
 }
 
 async fn mirror(parts: Arc<Parts>, context: Context, wanted: MirrorOf) -> Result<Shown, CallError> {
@@ -275,12 +291,14 @@ async fn mirror(parts: Arc<Parts>, context: Context, wanted: MirrorOf) -> Result
         })
         .await;
     }
-    let (may_make, all, new) =
-        (rights(&context).create(&name), parts.git.repositories().clone(), name.clone());
-    let there = work(move || Ok(all.get(&new)?.is_some())).await?;
-    if !there && (wanted.stop || !may_make) {
-        return Err(unknown());
+    // Others may administer a repository, and what this node may read elsewhere is not theirs.
+    if is_of_node(&wanted)? {
+        return Err(CallError::forbidden(
+            "a mirror of another node is set by a command on this one",
+        ));
     }
-    let done = change(&parts, &context, move |all| admin::mirror(all, &wanted, None)).await?;
+    let may_make = rights(&context).create(&name);
+    let set = move |all: &_| admin::mirror(all, &wanted, None, may_make);
+    let done = change(&parts, &context, set).await?;
     after(&parts, done).await
 }

@@ -2,14 +2,14 @@
 
 use std::{str::FromStr, sync::Arc};
 
-use alknet_call::{CallError, Context, ErrorCode, InvalidOperation, Items, Nothing, Operation};
+use alknet_call::{CallError, Context, ErrorCode, InvalidOperation, Items, Operation};
 use alknet_core::{AuditEvent, Refusals};
 use alknet_git::{
     Caller, RepositoryName,
     browse::{
         Archive, ArchiveQuery, Blob, BlobQuery, BrowseError, BrowseLimits, Browser, Diff,
-        DiffQuery, FileKind, Format, List, Log, LogQuery, Prefix, Refs, RefsQuery, Revision, Tree,
-        TreePath, TreeQuery,
+        DiffQuery, FileKind, Format, List, ListQuery, Log, LogQuery, Prefix, Refs, RefsQuery,
+        Revision, Tree, TreePath, TreeQuery,
     },
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -82,8 +82,10 @@ impl Looking {
 /// The operations that look into repositories.
 pub(super) fn operations(looking: &Arc<Looking>) -> Made {
     Ok(vec![
-        Operation::query("git/repos", on(looking, repos))?
-            .describe("The repositories that the caller may read, and what they may do with each."),
+        Operation::query("git/repos", on(looking, repos))?.describe(
+            "The repositories that the caller may read, in order of their names, and what \
+                 they may do with each; a thousand at most.",
+        ),
         looks(Operation::query("git/refs", on(looking, refs)))?
             .describe("The branches and tags of a repository."),
         finds(Operation::query("git/log", on(looking, log)))?.describe(
@@ -170,8 +172,23 @@ fn refused(error: BrowseError) -> CallError {
     }
 }
 
-async fn repos(looking: Arc<Looking>, context: Context, _: Nothing) -> Result<List, CallError> {
-    looking.browser.list(&caller(&context)).await.map_err(refused)
+/// Which repositories.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct WhichRepos {
+    /// What their names begin with.
+    #[serde(default)]
+    prefix: String,
+}
+
+async fn repos(
+    looking: Arc<Looking>,
+    context: Context,
+    which: WhichRepos,
+) -> Result<List, CallError> {
+    let mut query = ListQuery::default();
+    query.prefix = which.prefix;
+    looking.browser.list(&caller(&context), query).await.map_err(refused)
 }
 
 /// Which branches and tags.

@@ -90,18 +90,20 @@ struct Happened {
 struct Changed {
     /// Its whole name, such as refs/heads/main.
     reference: String,
-    /// The id that it had; null if it was not there.
-    old: Option<String>,
+    /// The id that it had; null if it was not there. Not for whom the repository is only
+    /// public: nothing may lead there any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    old: Option<Option<String>>,
     /// The id that it has; null if it is gone.
     new: Option<String>,
 }
 
-impl From<&RefChange> for Changed {
-    fn from(change: &RefChange) -> Self {
+impl Changed {
+    fn of(change: &RefChange, is_granted: bool) -> Self {
         let (old, new) = (&change.old, &change.new);
         Self {
             reference: change.reference.clone(),
-            old: (!old.is_null()).then(|| old.to_string()),
+            old: is_granted.then(|| (!old.is_null()).then(|| old.to_string())),
             new: (!new.is_null()).then(|| new.to_string()),
         }
     }
@@ -114,7 +116,7 @@ impl Happened {
             repository: Some(event.repository.clone()),
             by: event.by.clone().filter(|_| is_granted),
             at: event.at,
-            changes: event.changes.iter().map(Changed::from).collect(),
+            changes: event.changes.iter().map(|it| Changed::of(it, is_granted)).collect(),
             more: (event.more > 0).then_some(event.more),
         }
     }

@@ -77,6 +77,10 @@ async fn a_repository_is_looked_into() {
     let listed = ask("git/repos", Value::Null).await["repositories"][0].clone();
     assert_eq!((&listed["name"], &listed["empty"]), (&json!("team/notes"), &json!(false)));
     assert_eq!(listed["rights"], json!({ "push": false, "admin": false }));
+    for (prefix, count) in [("team/", 1), ("team/notes", 1), ("team/notes-", 0)] {
+        let found = ask("git/repos", json!({ "prefix": prefix })).await;
+        assert_eq!(found["repositories"].as_array().unwrap().len(), count, "{prefix}");
+    }
     let named = |more: Value| {
         let mut input = json!({ "repository": "team/notes" });
         input.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -295,9 +299,12 @@ async fn events_are_told_to_whoever_may_read_at_that_moment() {
         first["changes"],
         json!([{ "reference": "refs/heads/main", "old": null, "new": "1".repeat(40) }])
     );
-    // Who sees it only as it is public is not told who the node's people are.
+    // Who sees it only as it is public is not told who the node's people are, nor what was
+    // there before.
     let second = told(&mut reader).await;
     assert_eq!((&second["repository"], second.get("by")), (&json!("open"), None));
+    let made = json!([{ "reference": "refs/heads/main", "new": "1".repeat(40) }]);
+    assert_eq!(second["changes"], made);
     assert_eq!(told(&mut stranger).await["repository"], "open");
     assert_eq!(told(&mut stranger).await["repository"], "none");
     assert_eq!(told(&mut only).await["repository"], "open");

@@ -143,6 +143,8 @@ async fn what_makes_no_sense_is_refused_before_anything_is_done() {
         ("git/create", json!({ "name": "b", "description": "one\ntwo" })),
         ("git/configure", json!({ "name": "a", "protect": ["x..y"] })),
         ("git/configure", json!({ "name": "a", "quota": QUOTA + 1 })),
+        ("git/configure", json!({ "name": "a", "default_branch": "x", "description": "1\n2" })),
+        ("git/configure", json!({ "name": "a", "public": true, "default_branch": "--x" })),
         ("git/mirror", json!({ "name": "b", "url": "file:///etc" })),
         ("git/mirror", json!({ "name": "b", "url": "ext::sh -c id" })),
         ("git/mirror", json!({ "name": "b", "url": "https://u:p@example.org/a" })),
@@ -152,10 +154,25 @@ async fn what_makes_no_sense_is_refused_before_anything_is_done() {
         assert_eq!(refused.code, ErrorCode::InvalidInput, "{operation} {input}: {refused}");
         assert!(!refused.message.contains("u:p"), "{refused}");
     }
+    // Whoever may do everything here still does not read elsewhere as this node.
+    let elsewhere = json!({ "name": "b", "url": "alknet://node.example/private" });
+    let refused = rig.call(&owner, "git/mirror", elsewhere).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Forbidden, "{refused}");
     let there = rig.git.repositories().names().unwrap();
     assert_eq!(there, ["a".parse().unwrap()]);
+    let same = rig.call(&owner, "git/show", json!({ "name": "a" })).await.unwrap();
+    assert_eq!((&same["default_branch"], &same["public"]), (&"main".into(), &false.into()));
+    let mut events = rig.git.events().subscribe();
     let local = json!({ "name": "b", "url": "https://127.0.0.1:1/a", "every": "6h" });
     assert_eq!(rig.call(&owner, "git/mirror", local).await.unwrap()["mirror"]["every"], 21600);
+    assert_eq!(events.next().await.unwrap().unwrap().event, EventKind::Created);
+    let entries = rig.log.0.lock().unwrap().clone();
+    let made: Vec<_> = entries
+        .iter()
+        .filter(|entry| entry.repository.as_deref() == Some("b") && entry.reason.is_some())
+        .map(|entry| (entry.event, entry.reason.as_deref().unwrap()))
+        .collect();
+    assert_eq!(made, [("git-create", "a mirror of https://127.0.0.1:1/a")]);
     let refused = rig.call(&owner, "git/mirror", json!({ "name": "b" })).await.unwrap_err();
     assert_eq!(refused.code.as_str(), "NOT_FETCHED");
     let shown = rig.call(&owner, "git/show", json!({ "name": "b" })).await.unwrap();

@@ -2,8 +2,11 @@
 //! sides have then, object by object.
 
 use std::{
-    fs,
-    os::unix::{fs::symlink, process::CommandExt as _},
+    fs::{self, Permissions},
+    os::unix::{
+        fs::{PermissionsExt as _, symlink},
+        process::CommandExt as _,
+    },
     path::PathBuf,
     process::{Child, Command, Output, Stdio},
 };
@@ -14,7 +17,10 @@ use nix::{
 };
 use tempfile::TempDir;
 
-use crate::process::{LONG, eventually, output_of, stdout, text};
+use crate::{
+    node::Home,
+    process::{LONG, eventually, output_of, stdout, text},
+};
 
 /// A way to the repositories of a node, for whoever may do everything with them.
 pub(crate) struct Remote {
@@ -33,11 +39,13 @@ pub(crate) struct Remote {
 type Flow = fn(&Work<'_>);
 
 /// Every flow, with what its repositories are called.
-const FLOWS: [(&str, Flow); 12] = [
+const FLOWS: [(&str, Flow); 14] = [
     ("clone", cloned),
     ("fetch", fetched),
     ("push", pushed),
     ("atomic", pushed_at_once),
+    ("options", options),
+    ("signed", signed),
     ("shallow", shallow),
     ("partial", partial),
     ("submodule", submodules),
@@ -46,6 +54,47 @@ const FLOWS: [(&str, Flow); 12] = [
     ("archive", archived),
     ("race", raced),
     ("cut", cut_off),
+];
+
+/// What a node of the flows has in its state folder before it starts: hooks of the owner that
+/// tell the pusher what they are told, and whose signatures are known.
+pub(crate) fn prepare(home: &Home) {
+    let at = |path: &str| home.path().join(path);
+    fs::write(at("alknet.toml"), CONFIG).unwrap();
+    for (repository, script) in HOOKS {
+        let folder = at("git-hooks").join(repository);
+        fs::create_dir_all(&folder).unwrap();
+        let hook = folder.join("pre-receive");
+        fs::write(&hook, script).unwrap();
+        fs::set_permissions(hook, Permissions::from_mode(0o700)).unwrap();
+    }
+    for key in ["signer", "other"] {
+        let mut make = Command::new("ssh-keygen");
+        make.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(at(key));
+        stdout(&run(&mut make));
+    }
+    let public = fs::read_to_string(at("signer.pub")).unwrap();
+    fs::write(at("signers"), format!("tester@example.org namespaces=\"git\" {public}")).unwrap();
+}
+
+const CONFIG: &str = "[git]\nhooks = \"git-hooks\"\nallowed_signers = \"signers\"\n";
+const HOOKS: [(&str, &str); 2] = [
+    (
+        "flows/options-a",
+        "#!/bin/sh\n\
+         n=0\n\
+         while [ $n -lt \"${GIT_PUSH_OPTION_COUNT:-0}\" ]; do\n\
+         eval \"option=\\$GIT_PUSH_OPTION_$n\"\n\
+         echo \"option $n: $option\"\n\
+         [ \"$option\" != refuse ] || exit 1\n\
+         n=$((n + 1))\n\
+         done\n",
+    ),
+    (
+        "flows/signed-a",
+        "#!/bin/sh\n\
+         echo \"cert: $GIT_PUSH_CERT_STATUS $GIT_PUSH_CERT_NONCE_STATUS $GIT_PUSH_CERT_SIGNER\"\n",
+    ),
 ];
 
 /// Goes through every flow. Pushing makes the repositories, so the caller may do that too.
@@ -231,15 +280,16 @@ impl<'a> Work<'a> {
     }
 }
 
-const REFS: &[&str] =
+pub(crate) const REFS: &[&str] =
     &["for-each-ref", "--format=%(refname) %(objectname)", "refs/heads", "refs/tags"];
-const OBJECTS: &[&str] = &["rev-list", "--objects", "--no-object-names", "--branches", "--tags"];
+pub(crate) const OBJECTS: &[&str] =
+    &["rev-list", "--objects", "--no-object-names", "--branches", "--tags"];
 
 fn refs(text: &str) -> Vec<&str> {
     text.lines().collect()
 }
 
-fn sorted(text: &str) -> Vec<&str> {
+pub(crate) fn sorted(text: &str) -> Vec<&str> {
     let mut lines: Vec<_> = text.lines().collect();
     lines.sort_unstable();
     lines
@@ -334,6 +384,48 @@ fn pushed_at_once(work: &Work<'_>) {
     work.git("seed", &["push", "-q", "--atomic", "origin", "main:refs/heads/new", ":feature/x"]);
     let after = work.there("a", REFS);
     assert!(after.contains("refs/heads/new ") && !after.contains("feature/x"), "{after}");
+    work.git("seed", &["branch", "-q", "new", "main"]);
+    work.git("seed", &["branch", "-q", "-D", "feature/x"]);
+    work.assert_same("seed", "a");
+}
+
+/// What is said with a push reaches the owner's hooks, and they go by it.
+fn options(work: &Work<'_>) {
+    work.publish();
+    work.commit("seed", 18);
+    let odd = "two words; $(id) 'ä'";
+    let said = work.output("seed", &["push", "-o", "ci.skip", "-o", odd, "origin", "main"]);
+    assert!(said.status.success(), "{}", text(&said));
+    let heard = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(heard.contains("remote: option 0: ci.skip"), "{heard}");
+    assert!(heard.contains(&format!("remote: option 1: {odd}")), "{heard}");
+    work.assert_same("seed", "a");
+    work.commit("seed", 19);
+    let before = work.there("a", REFS);
+    let heard = work.refused("seed", &["push", "-o", "refuse", "origin", "main"]);
+    assert!(heard.contains("remote: option 0: refuse"), "{heard}");
+    assert_eq!(work.there("a", REFS), before);
+    work.git("seed", &["push", "-q", "origin", "main"]);
+    work.assert_same("seed", "a");
+}
+
+/// Whoever signs a push with a key that the node knows is known by it, and nobody else.
+fn signed(work: &Work<'_>) {
+    work.publish();
+    let push = |key: &str, day: u32| {
+        work.commit("seed", day);
+        let key = work.remote.repositories.with_file_name(key);
+        let key = format!("user.signingKey={}", key.display());
+        let sign = ["-c", "gpg.format=ssh", "-c", &key, "push", "--signed", "origin", "main"];
+        let said = work.output("seed", &sign);
+        assert!(said.status.success(), "{}", text(&said));
+        work.assert_same("seed", "a");
+        String::from_utf8_lossy(&said.stderr).into_owned()
+    };
+    let known = push("signer", 16);
+    assert!(known.contains("remote: cert: G OK tester@example.org"), "{known}");
+    let unknown = push("other", 17);
+    assert!(unknown.contains("remote: cert: U OK"), "{unknown}");
 }
 
 fn shallow(work: &Work<'_>) {
@@ -402,6 +494,8 @@ fn submodules(work: &Work<'_>) {
     work.git("copy", &["submodule", "--quiet", "update", "--remote"]);
     let head = ["rev-parse", "HEAD"];
     assert_eq!(work.git("copy/inner", &head), work.git("seed", &head));
+    work.assert_same("outer", "outer");
+    work.assert_same("seed", "a");
 }
 
 fn mirrored(work: &Work<'_>) {

@@ -24,7 +24,7 @@ pub(super) struct Rig {
     pub(super) home: Home,
     pub(super) node: Node,
     /// The node's certificate.
-    authority: PathBuf,
+    pub(super) authority: PathBuf,
 }
 
 impl Rig {
@@ -34,6 +34,7 @@ impl Rig {
 
     fn with(args: &[&str]) -> Self {
         let home = Home::new();
+        flows::prepare(&home);
         let node = Node::start(&home, args);
         let authority = home.path().join("node.pem");
         let address = node.address().to_string();
@@ -67,7 +68,7 @@ impl Rig {
         created["token"].as_str().unwrap().to_owned()
     }
 
-    fn base(&self) -> String {
+    pub(super) fn base(&self) -> String {
         format!("https://localhost:{}/alknet/git/", self.node.address().port())
     }
 

@@ -4,9 +4,14 @@ use std::fs;
 
 use super::{
     flows::{Remote, Work},
-    http, ssh,
+    http,
+    native::install_helper,
+    ssh,
 };
-use crate::process::text;
+use crate::{
+    client::{Client, WAYS},
+    process::text,
+};
 
 /// Pushes, clones and pulls large files, and locks them; then nothing differs.
 fn everything(remote: &Remote) {
@@ -79,6 +84,33 @@ fn large_files_over_https() {
 fn large_files_over_ssh_alone() {
     let rig = ssh::Rig::new("quic", "git");
     everything(&rig.remote());
+}
+
+/// Git is told once where the large files are of what comes by `alknet://`.
+#[test]
+fn large_files_over_https_of_what_goes_another_way() {
+    let rig = http::Rig::new();
+    let https = rig.remote(&rig.token("git"), "HTTP/2");
+    let client = Client::known_to(&rig.home, "machine", "git");
+    install_helper(&client.home);
+    let (home, path) = (client.home.path().display(), std::env::var("PATH").unwrap());
+    for via in WAYS {
+        let url = format!("{}flows/lfs-a.git/info/lfs", https.base);
+        let environment = [
+            ("PATH", format!("{home}/bin:{path}")),
+            ("ALKNET_HOME", home.to_string()),
+            ("ALKNET_VIA", via.to_owned()),
+        ];
+        let environment = environment.map(|(key, value)| (key.to_owned(), value));
+        everything(&Remote {
+            base: format!("alknet://{}/", rig.node.address()),
+            repositories: https.repositories.clone(),
+            environment: [&https.environment[..], &environment].concat(),
+            settings: [&https.settings[..], &[("lfs.url".to_owned(), url)]].concat(),
+            archives: true,
+        });
+        fs::remove_dir_all(https.repositories.join("flows")).unwrap();
+    }
 }
 
 #[test]

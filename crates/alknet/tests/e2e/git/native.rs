@@ -19,6 +19,7 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn new(scopes: &str) -> Self {
         let home = Home::new();
+        flows::prepare(&home);
         let node = Node::start(&home, &[]);
         let client = Client::known_to(&home, "tester", scopes);
         install_helper(&client.home);
@@ -58,7 +59,7 @@ impl Rig {
 }
 
 /// As a user does it once.
-fn install_helper(client: &Home) {
+pub(super) fn install_helper(client: &Home) {
     let bin = client.path().join("bin");
     let dir = bin.to_str().unwrap();
     let mut install = client.alknet(&["git", "install-helper", "--dir", dir, "--json"]);

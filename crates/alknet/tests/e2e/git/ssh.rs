@@ -20,6 +20,7 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new(via: &str, scopes: &str) -> Self {
         let home = Home::new();
+        flows::prepare(&home);
         let node = Node::start(&home, &[]);
         Self::on(home, node, via, scopes)
     }
