@@ -9,6 +9,8 @@ export default defineConfig({
       "@alknet/client": fileURLToPath(new URL("../client/src/index.ts", import.meta.url)),
     },
   },
+  // They load what they need, as the page does.
+  worker: { format: "es" },
   build: {
     target: "es2023",
     // Files only: the node's content security policy allows no data: URLs.

@@ -252,8 +252,12 @@ test("what a push changes is shown without asking", options, async (t) => {
   writeFileSync(join(dir, "README.md"), "# Two\n");
   await isogit.add({ fs, dir, filepath: "README.md" });
   await isogit.commit({ fs, dir, message: "two\n", author: AUTHOR });
+  // Who moves by keys stays where they are.
+  const file = page.getByRole("link", { name: "README.md", exact: true });
+  await file.focus();
   await isogit.push({ fs, http, dir, url });
   await page.getByRole("heading", { name: "Two" }).waitFor();
+  assert.equal(await file.evaluate((it) => it === document.activeElement), true);
 });
 
 const HOSTILE = `# Hello
@@ -274,6 +278,9 @@ const HOSTILE = `# Hello
 <video src="https://elsewhere.example/v.mp4" poster="https://elsewhere.example/p.png"></video>
 ![ours](logo.svg)
 [out](https://elsewhere.example/page)
+
+<label for="sign-out">press me</label>
+<output for="menu" popover>hide me</output>
 
 <details><summary>More</summary>Kept</details>
 
@@ -304,7 +311,9 @@ test("a hostile text runs nothing and fetches nothing", options, async (t) => {
   await page.waitForFunction(() => document.querySelector(".markdown img").naturalWidth === 20);
   await text.getByText("also").click();
   await text.getByText("click", { exact: true }).click();
-  const odd = "script, style, form, input, button, iframe, svg, math, video, base, meta, [style]";
+  await text.getByText("press me").click();
+  const odd =
+    "script, style, form, input, button, iframe, svg, math, video, base, meta, [style], label, output";
   assert.equal(await text.locator(odd).count(), 0);
   assert.equal(await text.locator("#panel, .grave, [onerror], [srcset]").count(), 0);
   const out = text.getByRole("link", { name: "out" });
@@ -317,6 +326,134 @@ test("a hostile text runs nothing and fetches nothing", options, async (t) => {
   await page.locator(".picture img").waitFor();
   assert.equal(await page.evaluate(() => window.owned), undefined);
 });
+
+test("a text that takes too long is shown as it is, and holds nobody up", options, async (t) => {
+  const { node } = await hosted(t, {
+    files: {
+      "README.md": "*a **b".repeat(10_000),
+      "deep/README.md": ">".repeat(50_000),
+      "pictures/README.md": "![x](logo.svg) ".repeat(5_000),
+      "pictures/logo.svg": LOGO,
+      "slow.md": "[a](".repeat(20_000),
+      "fine.rs": "fn main() {}\n",
+    },
+  });
+  const page = await looking(t, node, notes());
+  // What is done on the page while the text is worked on.
+  await page.getByRole("link", { name: "fine.rs" }).waitFor({ timeout: 10_000 });
+  await page.getByText("It is shown as it is: it takes too long.").waitFor();
+  await page.goto(new URL(notes("/files/-/deep"), page.url()).href);
+  await page.getByText("It is shown as it is: it is nested too deeply.").waitFor();
+  await page.goto(new URL(notes("/files/-/pictures"), page.url()).href);
+  await page.locator(".markdown img").first().waitFor();
+  await page.locator(".markdown span").first().waitFor();
+  assert.equal(await page.locator(".markdown img").count(), 200);
+  await page.goto(new URL(notes("/files/-/slow.md"), page.url()).href);
+  await page.getByRole("button", { name: "Show the text" }).click();
+  assert.match(await page.locator(".source code").innerText(), /^\[a\]\(/);
+  await page.goto(new URL(notes("/files/-/fine.rs"), page.url()).href);
+  await page.locator(".source .hljs-keyword").first().waitFor();
+});
+
+test("no other page, and nothing that fails, removes a working copy", options, async (t) => {
+  const { node } = await hosted(t, { files: { a: "one\n", b: "one\n" } });
+  const missing = /isomorphic-git|ERR_FAILED|dynamically imported/;
+  const page = await looking(t, node, notes("/edit"), { expected: missing });
+  await page.getByRole("button", { name: "Clone into this browser" }).waitFor();
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  await other.getByRole("button", { name: "Clone into this browser" }).waitFor();
+  await clone(page);
+  await edit(page, "a", "ours\n");
+  await commitAs(page, "Ours", "Commit");
+  await says(page, /Committed 1 file/);
+  // Where it was not known of, it is found and not cloned over.
+  await clone(other);
+  await other.getByText("1 to push").waitFor();
+  assert.equal(await stored(page, "a"), "ours\n");
+
+  // What is written in one page is not written over from another.
+  await other.goto(new URL(notes("/edit/b"), page.url()).href);
+  await other.getByLabel("Content of b").fill("theirs\n");
+  await edit(page, "b", "ours\n");
+  await other.getByRole("button", { name: "Save" }).click();
+  await other.getByText("the file has changed since it was opened here").waitFor();
+  assert.equal(await stored(page, "b"), "ours\n");
+  await other.close();
+
+  // git itself may not be there, as when the node was updated.
+  await page.route(/isomorphic-git/, (route) => route.abort());
+  await page.reload();
+  await page.getByRole("heading", { name: "The working copy cannot be opened" }).waitFor();
+  await screenshot(page, "git-broken");
+  await page.unroute(/isomorphic-git/);
+  await page.goto(new URL(notes("/edit"), page.url()).href);
+  await page.reload();
+  await page.getByText("1 to push").waitFor();
+  assert.equal(await stored(page, "a"), "ours\n");
+});
+
+test("a working copy is found when its repository has another name", options, async (t) => {
+  const { node, token, name } = await hosted(t, { files: { a: "one\n", "d/b": "one\n" } });
+  const page = await looking(t, node, notes("/edit"));
+  await clone(page);
+  await edit(page, "d/b", "ours\n");
+  await commitAs(page, "Ours", "Commit");
+  await says(page, /Committed 1 file/);
+  await edit(page, "a", "not committed\n");
+  const to = "team/wiki";
+  assert.equal((await post(node, token, "/alknet/api/git/rename", { name, to })).status, 200);
+  await page.goto(new URL("#/git", page.url()).href);
+  await page.getByRole("link", { name: to }).waitFor();
+  await page.getByRole("list", { name: "Working copies" }).getByRole("link", { name }).click();
+  await page.getByRole("heading", { name: "There is no such repository" }).waitFor();
+  await screenshot(page, "git-left");
+  await page.getByRole("button", { name: "It is this one now" }).click();
+  await page.getByText("1 to push").waitFor();
+  assert.equal(new URL(page.url()).hash, "#/git/team%2Fwiki/edit");
+  await page.getByLabel("Commit a").waitFor();
+  await page.getByRole("button", { name: "Push", exact: true }).click();
+  await says(page, "Pushed.");
+  git(bare(node, to), "fsck", "--strict");
+  assert.equal(git(bare(node, to), "show", "main:d/b"), "ours\n");
+  await page.goto(new URL("#/git", page.url()).href);
+  await page.getByRole("link", { name: to }).waitFor();
+  assert.equal(await page.getByRole("list", { name: "Working copies" }).count(), 0);
+  // Where there is none, the page says no more than that.
+  await page.goto(new URL(notes("/edit"), page.url()).href);
+  await page.getByRole("heading", { name: "There is no such repository" }).waitFor();
+  assert.equal(await page.getByRole("button", { name: "It is this one now" }).count(), 0);
+});
+
+test(
+  "what is edited or was left out stays so, whatever becomes of the rest",
+  options,
+  async (t) => {
+    const { node, name } = await hosted(t, { files: { a: "one\n", b: "one\n", c: "one\n" } });
+    const page = await looking(t, node, notes("/edit"));
+    await clone(page);
+    await edit(page, "b", "ours\n");
+    await edit(page, "c", "ours\n");
+    await page.getByLabel("Commit c").uncheck();
+    await page.getByLabel("Message").fill("Half of it");
+    await page.goto(new URL(notes("/edit/a"), page.url()).href);
+    await page.getByLabel("Content of a").fill("typed\n");
+    await page.getByRole("button", { name: "Discard the changes of b" }).click();
+    await page.getByRole("button", { name: "Discard", exact: true }).click();
+    await page.getByText("Not saved").waitFor();
+    await page.getByText("Lose what is in b?").waitFor({ state: "detached" });
+    assert.equal(await stored(page, "b"), "one\n");
+    assert.equal(await page.getByLabel("Content of a").inputValue(), "typed\n");
+    await page.getByLabel("Commit c").uncheck();
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByLabel("Commit a").waitFor();
+    assert.equal(await page.getByLabel("Commit c").isChecked(), false);
+    assert.equal(await page.getByLabel("Message").inputValue(), "Half of it");
+    await page.getByRole("button", { name: "Commit and push" }).click();
+    await says(page, "Pushed.");
+    assert.equal(git(bare(node, name), "diff", "--name-only", "main~1", "main"), "a\n");
+  },
+);
 
 for (const via of CARRIERS) {
   test(`cloned, edited, committed and pushed in the page, over ${via}`, options, async (t) => {
@@ -459,6 +596,26 @@ test("an empty repository is made and gets its first commit in the page", option
   await page.getByLabel("Protected branches").waitFor();
   assert.equal(await page.getByLabel("Protected branches").inputValue(), "main");
   assert.equal(await page.getByLabel("Description").inputValue(), "Noted");
+  const shown = async () => {
+    const answer = await post(node, tokenOf(node), "/alknet/api/git/show", { name: "team/notes" });
+    return JSON.parse(answer.text);
+  };
+  assert.deepEqual([(await shown()).quota, (await shown()).lfs], [null, true]);
+  await page.getByLabel("How large it may grow").fill("512");
+  await page.getByLabel("Large files").uncheck();
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved.").waitFor();
+  assert.deepEqual([(await shown()).quota, (await shown()).lfs], [512 * 1024 * 1024, false]);
+  await page.getByLabel("How large it may grow").fill("");
+  await page.getByText("Saved.").waitFor({ state: "detached" });
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved.").waitFor();
+  assert.equal((await shown()).quota, null);
+  // What has something in it becomes no mirror.
+  await page.getByLabel("Copy of").fill("https://mirrors.example/tool.git");
+  await page.getByRole("button", { name: "Mirror it" }).click();
+  await page.locator(".complaint").waitFor();
+  assert.equal((await shown()).mirror, null);
   await screenshot(page, "git-settings");
   await page.getByLabel("Name", { exact: true }).fill("notes");
   await page.getByRole("button", { name: "Rename" }).click();
@@ -469,6 +626,29 @@ test("an empty repository is made and gets its first commit in the page", option
   await page.getByRole("button", { name: "Delete for good" }).click();
   await page.getByRole("heading", { name: "Repositories" }).waitFor();
   assert.equal(fs.existsSync(bare(node, "notes")), false);
+});
+
+test("a mirror is set up, looked after and given up in the page", options, async (t) => {
+  const node = await startNode(t);
+  const token = tokenOf(node);
+  const name = "team/notes";
+  await post(node, token, "/alknet/api/git/create", { name });
+  const page = await looking(t, node, notes("/settings"));
+  await page.getByLabel("Copy of").fill("ext::sh -c true");
+  await page.getByRole("button", { name: "Mirror it" }).click();
+  await page.locator(".complaint").waitFor();
+  await page.getByLabel("Copy of").fill("https://mirrors.example/tool.git");
+  await page.getByLabel("How often it looks for news").fill("6h");
+  await page.getByRole("button", { name: "Mirror it" }).click();
+  await page.getByRole("button", { name: "Look for news now" }).waitFor();
+  assert.equal(await page.getByLabel("How often it looks for news").inputValue(), "6h");
+  await page.getByRole("button", { name: "Look for news now" }).click();
+  await page.locator(".complaint").waitFor();
+  await screenshot(page, "git-mirror");
+  await page.getByRole("button", { name: "Mirror it no more" }).click();
+  await page.getByRole("button", { name: "Mirror it", exact: true }).waitFor();
+  const shown = await post(node, token, "/alknet/api/git/show", { name });
+  assert.equal(JSON.parse(shown.text).mirror, null);
 });
 
 test("a working copy in a folder that was picked", options, async (t) => {

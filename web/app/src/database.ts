@@ -10,7 +10,11 @@ export async function transact<T>(
   opening.onupgradeneeded = () => opening.result.createObjectStore(at.store);
   const database = await settled<IDBDatabase>(opening);
   try {
-    return await settled<T>(work(database.transaction(at.store, mode).objectStore(at.store)));
+    const transaction = database.transaction(at.store, mode);
+    const answer = settled<T>(work(transaction.objectStore(at.store)));
+    // What was written is there once all of it is.
+    const [result] = await Promise.all([answer, completed(transaction)]);
+    return result;
   } finally {
     database.close();
   }
@@ -20,5 +24,12 @@ function settled<T>(request: IDBRequest): Promise<T> {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result as T);
     request.onerror = () => reject(request.error);
+  });
+}
+
+function completed(transaction: IDBTransaction): Promise<void> {
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () => reject(transaction.error);
   });
 }

@@ -18,6 +18,10 @@ export async function commit(context: Context, route: CommitRoute): Promise<HTML
   const found = log.commits[0];
   if (found === undefined) throw new Error("the node has not said what the commit is");
   const box = make("div", {}, about(repository, found));
+  if (found.parents.length > 1) {
+    const text = "A merge: this is what it has changed on its first parent.";
+    box.append(make("p", { className: "quiet", textContent: text }));
+  }
   box.append(...changes(repository, diff));
   return box;
 }

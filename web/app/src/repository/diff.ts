@@ -1,4 +1,5 @@
 import { count, make } from "./dom";
+import { turns } from "./files";
 import type { Change, Diff, Hunk } from "./model";
 import { hashOf } from "./route";
 import "./change.css";
@@ -64,6 +65,10 @@ function content(file: Change, link: HTMLElement | undefined): HTMLElement[] {
   else if (file.hunks.length > 0) parts.push(table(file.hunks));
   else if (!file.truncated) parts.push(note("The content is the same."));
   if (file.truncated) parts.push(note("There is more than is shown here."));
+  if (file.hunks.some(({ lines }) => lines.some(turns))) {
+    const text = "Characters in it change the order in which the text is shown.";
+    parts.push(make("p", { className: "complaint note", textContent: text }));
+  }
   if (link !== undefined) parts.push(make("p", { className: "note" }, link));
   return parts;
 }

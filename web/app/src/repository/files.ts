@@ -1,6 +1,6 @@
 import { textOf } from "../problem";
 import { amount } from "../view";
-import { ago, button, count, icon, make, save, type Icon } from "./dom";
+import { ago, button, complaint, count, icon, make, save, type Icon } from "./dom";
 import { revisions, ways } from "./head";
 import { highlight, languageOf } from "./highlight";
 import type { Blob, Commit, Entry, Kind, Place } from "./model";
@@ -188,14 +188,21 @@ async function rendered(
     return make("pre", { className: "plain", textContent: blob.text });
   }
   const folder = split(route.path).slice(0, -1).join("/");
-  return markdown(blob.text, {
-    file: (to) => hashOf({ ...route, path: resolve(folder, to) ?? "" }),
-    picture: async (to) => {
+  const links = {
+    file: (to: string) => hashOf({ ...route, path: resolve(folder, to) ?? "" }),
+    picture: async (to: string) => {
       const path = resolve(folder, to);
       if (path === undefined) return undefined;
       return await pictureOf(context.repositories, { ...place, path }, context.signal);
     },
-  });
+  };
+  try {
+    return await markdown(blob.text, links);
+  } catch (error) {
+    const why = `It is shown as it is: ${textOf(error)}.`;
+    const note = make("p", { className: "quiet", textContent: why });
+    return make("div", {}, note, make("pre", { className: "plain", textContent: blob.text }));
+  }
 }
 
 async function file(
@@ -211,11 +218,21 @@ async function file(
   const lines = blob.text?.replace(/\n$/, "").split("\n").length;
   const facts = [lines === undefined ? "binary" : count(lines, "line"), amount(blob.size)];
   if (blob.kind !== "blob") facts.unshift(KIND[blob.kind]);
+  const said = make("span", { role: "status" });
+  const load = async () => {
+    try {
+      save(await repositories.bytes(place), name);
+      said.replaceChildren();
+    } catch (error) {
+      said.replaceChildren(complaint(error));
+    }
+  };
   const bar = make(
     "div",
     { className: "row filebar" },
     make("span", { className: "quiet", textContent: facts.join(" · ") }),
-    button("Download", async () => save(await repositories.bytes(place), name)),
+    said,
+    button("Download", load),
     make("a", {
       className: "button",
       href: hashOf({ page: "history", repository, rev, path, skip: 0 }),
@@ -285,7 +302,17 @@ export function source(path: string, blob: Pick<Blob, "text" | "truncated">): HT
     ),
     blob.truncated &&
       make("p", { className: "quiet", textContent: "The file goes on; download it to see all." }),
+    turns(text) &&
+      make("p", {
+        className: "complaint",
+        textContent: "Characters in it change the order in which the text is shown.",
+      }),
   );
+}
+
+/** Whether a text is shown in another order than it is read in by programs. */
+export function turns(text: string): boolean {
+  return /[\u202a-\u202e\u2066-\u2069]/.test(text);
 }
 
 /** How something gets into a repository that has nothing yet. */

@@ -1,7 +1,7 @@
 import { repositoryUrl } from "@alknet/client";
 import { button, complaint, copy, make, save } from "./dom";
 import { filesOf, hashOf, shortRev, type Route } from "./route";
-import { defaultBranch, revOf, type Context, type Shown } from "./view";
+import { branchNames, defaultBranch, revOf, type Context, type Shown } from "./view";
 
 /** What stands above every part of a repository: its name, its parts, and how to clone it. */
 export function head(context: Context, shown: Shown, route: Route): HTMLElement {
@@ -126,16 +126,18 @@ export function revisions(
   rev: string | undefined,
   to: (rev: string | undefined) => Route,
 ): HTMLElement {
-  const { branches, tags } = shown.refs;
+  const { tags } = shown.refs;
+  const branches = branchNames(shown);
   const standard = defaultBranch(shown);
   const select = make("select", { className: "revisions", "aria-label": "Branch or tag" });
   const option = (value: string, text: string) => make("option", { value, textContent: text });
-  const of = (kind: "heads" | "tags", names: { name: string; lossy?: boolean }[]) =>
-    names.filter(({ lossy }) => !lossy).map(({ name }) => option(`refs/${kind}/${name}`, name));
+  const of = (kind: "heads" | "tags", names: string[]) =>
+    names.map((name) => option(`refs/${kind}/${name}`, name));
   if (branches.length > 0) {
     select.append(make("optgroup", { label: "Branches" }, ...of("heads", branches)));
   }
-  if (tags.length > 0) select.append(make("optgroup", { label: "Tags" }, ...of("tags", tags)));
+  const known = tags.filter(({ lossy }) => !lossy).map(({ name }) => name);
+  if (known.length > 0) select.append(make("optgroup", { label: "Tags" }, ...of("tags", known)));
   const current = rev ?? (standard && `refs/heads/${standard.name}`);
   if (current !== undefined) {
     if (![...select.options].some(({ value }) => value === current)) {

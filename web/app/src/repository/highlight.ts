@@ -1,50 +1,9 @@
-import type { HLJSApi, LanguageFn } from "highlight.js";
+import { aside } from "./aside";
 
 /** Larger texts are shown as they are: colours are not worth the wait. */
 const MAX_CHARS = 400_000;
-
-type Loader = () => Promise<{ default: LanguageFn }>;
-
-const LANGUAGES: Record<string, Loader> = {
-  bash: () => import("highlight.js/lib/languages/bash"),
-  c: () => import("highlight.js/lib/languages/c"),
-  cmake: () => import("highlight.js/lib/languages/cmake"),
-  cpp: () => import("highlight.js/lib/languages/cpp"),
-  csharp: () => import("highlight.js/lib/languages/csharp"),
-  css: () => import("highlight.js/lib/languages/css"),
-  diff: () => import("highlight.js/lib/languages/diff"),
-  dockerfile: () => import("highlight.js/lib/languages/dockerfile"),
-  elixir: () => import("highlight.js/lib/languages/elixir"),
-  erlang: () => import("highlight.js/lib/languages/erlang"),
-  go: () => import("highlight.js/lib/languages/go"),
-  haskell: () => import("highlight.js/lib/languages/haskell"),
-  ini: () => import("highlight.js/lib/languages/ini"),
-  java: () => import("highlight.js/lib/languages/java"),
-  javascript: () => import("highlight.js/lib/languages/javascript"),
-  json: () => import("highlight.js/lib/languages/json"),
-  kotlin: () => import("highlight.js/lib/languages/kotlin"),
-  latex: () => import("highlight.js/lib/languages/latex"),
-  less: () => import("highlight.js/lib/languages/less"),
-  lua: () => import("highlight.js/lib/languages/lua"),
-  makefile: () => import("highlight.js/lib/languages/makefile"),
-  markdown: () => import("highlight.js/lib/languages/markdown"),
-  nix: () => import("highlight.js/lib/languages/nix"),
-  ocaml: () => import("highlight.js/lib/languages/ocaml"),
-  perl: () => import("highlight.js/lib/languages/perl"),
-  php: () => import("highlight.js/lib/languages/php"),
-  protobuf: () => import("highlight.js/lib/languages/protobuf"),
-  python: () => import("highlight.js/lib/languages/python"),
-  r: () => import("highlight.js/lib/languages/r"),
-  ruby: () => import("highlight.js/lib/languages/ruby"),
-  rust: () => import("highlight.js/lib/languages/rust"),
-  scala: () => import("highlight.js/lib/languages/scala"),
-  scss: () => import("highlight.js/lib/languages/scss"),
-  sql: () => import("highlight.js/lib/languages/sql"),
-  swift: () => import("highlight.js/lib/languages/swift"),
-  typescript: () => import("highlight.js/lib/languages/typescript"),
-  xml: () => import("highlight.js/lib/languages/xml"),
-  yaml: () => import("highlight.js/lib/languages/yaml"),
-};
+/** What is made of a text that is almost nothing but colours. */
+const MAX_COLOURED = 4_000_000;
 
 const ENDINGS: Record<string, string> = {
   bash: "sh bash zsh ksh profile bashrc",
@@ -100,22 +59,19 @@ export function languageOf(path: string): string | undefined {
   return BY_ENDING.get(name) ?? BY_ENDING.get(ending);
 }
 
-let core: Promise<HLJSApi> | undefined;
-
-/** Colours a text in place, once the language is here; a text in none stays as it is. */
+/**
+ * Colours a text in place, once the language is here; a text in none stays as it is. Throws if
+ * that takes too long.
+ */
 export async function highlight(code: HTMLElement, language: string | undefined): Promise<void> {
-  const load = language === undefined ? undefined : LANGUAGES[language];
   const text = code.textContent;
-  if (language === undefined || load === undefined || text.length > MAX_CHARS) return;
-  core ??= import("highlight.js/lib/core").then((module) => module.default);
-  const [hljs, module] = await Promise.all([core, load()]);
-  if (hljs.getLanguage(language) === undefined) hljs.registerLanguage(language, module.default);
-  const { value } = hljs.highlight(text, { language, ignoreIllegals: true });
+  if (language === undefined || text.length > MAX_CHARS) return;
+  const coloured = await aside().work({ kind: "colours", text, language });
   // Made of the text, escaped, and of spans with class names.
-  code.innerHTML = value;
+  if (coloured.length <= MAX_COLOURED) code.innerHTML = coloured;
 }
 
 /** A language as it is called behind three backticks. */
 export function languageNamed(name: string): string | undefined {
-  return Object.hasOwn(LANGUAGES, name) ? name : BY_ENDING.get(name.toLowerCase());
+  return Object.hasOwn(ENDINGS, name) ? name : BY_ENDING.get(name.toLowerCase());
 }

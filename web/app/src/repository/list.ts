@@ -8,7 +8,7 @@ import type { Context } from "./view";
 
 /** The repositories that there are to be seen. */
 export async function list(context: Context): Promise<HTMLElement> {
-  const repositories = await context.repositories.list(context.signal);
+  const { repositories, truncated } = await context.repositories.list(context.signal);
   const create = mayCreate(context);
   const head = make(
     "div",
@@ -17,14 +17,34 @@ export async function list(context: Context): Promise<HTMLElement> {
     create && make("a", { className: "button", href: hashOf({ page: "new" }), textContent: "New" }),
   );
   if (repositories.length > 0) {
-    const rows = repositories.map(row);
-    return make("div", { className: "page" }, head, make("ul", { className: "cards" }, ...rows));
+    const known = new Set(repositories.map(({ name }) => name));
+    const left = truncated ? [] : await copiesLeft(context, known);
+    const cards = make("ul", { className: "cards" }, ...repositories.map(row));
+    const rest = "There are more, which are found by their addresses.";
+    return make(
+      "div",
+      { className: "page" },
+      head,
+      cards,
+      truncated && make("p", { className: "quiet", textContent: rest }),
+      ...left,
+    );
   }
   const how = create
     ? "Make one here, or push to a name that is not taken yet."
     : "There is none that this sign-in may see.";
   const text = make("p", { className: "quiet", textContent: how });
-  return make("div", { className: "page" }, head, text, create && pushing());
+  const left = await copiesLeft(context, new Set());
+  return make("div", { className: "page" }, head, text, create && pushing(), ...left);
+}
+
+/** Working copies that nobody finds by their repositories; none where that cannot be said. */
+async function copiesLeft(context: Context, known: Set<string>): Promise<HTMLElement[]> {
+  try {
+    return await (await import("./edit/left")).leftover(context, known);
+  } catch {
+    return [];
+  }
 }
 
 /** How the first push makes a repository. */

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { languageNamed, languageOf } from "./highlight";
-import { resolve, slug } from "./markdown";
+import { colouring } from "./languages";
+import { Album, resolve, slug } from "./markdown";
 import { pictureType } from "./picture";
 
 test("a path in a text leads to a file of the repository, or nowhere", () => {
@@ -28,4 +29,36 @@ test("pictures by their endings alone", () => {
   expect(pictureType("logo.SVG")).toBe("image/svg+xml");
   expect(pictureType("x.html")).toBeUndefined();
   expect(pictureType("x.constructor")).toBeUndefined();
+});
+
+test("every language that a name stands for is there", async () => {
+  for (const name of ["rs", "sh", "yml", "h", "tsx", "toml", "md", "gemfile"]) {
+    const colour = await colouring(languageNamed(name)!);
+    expect(colour!("a < b")).toContain("&lt;");
+  }
+  expect(await colouring("constructor")).toBeUndefined();
+});
+
+test("a text has not any number of pictures", async () => {
+  let [fetched, atOnce, most] = [0, 0, 0];
+  const album = new Album(async (path) => {
+    fetched++;
+    most = Math.max(most, ++atOnce);
+    await Promise.resolve();
+    atOnce--;
+    if (path === "3") throw new Error("gone");
+    return `data:${path}`;
+  });
+  const all = Array.from({ length: 1000 }, (_, at) => album.picture(String(at % 100)));
+  const shown = (await Promise.allSettled(all)).map((it) =>
+    it.status === "fulfilled" ? it.value : "failed",
+  );
+  expect(fetched).toBe(50);
+  expect(most).toBe(1);
+  expect(shown.slice(0, 5)).toEqual(["data:0", "data:1", "data:2", "failed", "data:4"]);
+  expect(shown.filter((address) => address?.startsWith("data:"))).toHaveLength(98);
+
+  const large = new Album(async () => "x".repeat(20 * 1024 * 1024));
+  const some = await Promise.all(["a", "b", "c", "a"].map((path) => large.picture(path)));
+  expect(some.map((address) => address !== undefined)).toEqual([true, true, false, true]);
 });

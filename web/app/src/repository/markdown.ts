@@ -1,12 +1,18 @@
 // Texts of strangers, shown as pages: nothing of them runs, and nothing is fetched for them.
 import createDOMPurify, { type Config } from "dompurify";
-import { Marked } from "marked";
+import { aside } from "./aside";
 import { make } from "./dom";
 import { highlight, languageNamed } from "./highlight";
 import "./text.css";
 
 /** Larger texts are shown as they are. */
 export const MAX_MARKDOWN = 512 * 1024;
+/** And so are those of which more becomes than this. */
+const MAX_HTML = 2 * 1024 * 1024;
+/** The most pictures of a text, how much they may be together, and how often they are shown. */
+const MAX_PICTURES = 50;
+const MAX_SHOWN = 200;
+const MAX_ALBUM = 32 * 1024 * 1024;
 
 /** Where links and pictures of a text lead. */
 export interface Links {
@@ -15,8 +21,6 @@ export interface Links {
   /** A picture beside the text, as an address that needs no network; undefined if there is none. */
   picture(path: string): Promise<string | undefined>;
 }
-
-const marked = new Marked({ gfm: true, async: false });
 
 const PURE: Config = {
   USE_PROFILES: { html: true },
@@ -31,10 +35,17 @@ const PURE: Config = {
       "fieldset",
       "dialog",
       "template",
+      // What presses or fills in something else on the page.
+      "label",
+      "output",
+      "datalist",
     ],
     ...["audio", "video", "source", "track", "picture", "map", "area", "base", "link", "meta"],
   ],
-  FORBID_ATTR: ["style", "id", "name", "class", "srcset", "background", "poster", "usemap"],
+  FORBID_ATTR: [
+    ...["style", "id", "name", "class", "srcset", "background", "poster", "usemap", "for"],
+    ...["popover", "popovertarget", "popovertargetaction", "command", "commandfor", "tabindex"],
+  ],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
@@ -46,8 +57,14 @@ const LANGUAGE = /^language-([\w+#-]+)$/;
 /** Where a picture's address is while it is not fetched. */
 const SOURCE = "data-source";
 
-/** A text in Markdown as elements. */
-export function markdown(text: string, links: Links): HTMLElement {
+/** A text in Markdown as elements. Throws if it is too much to be made a page of. */
+export async function markdown(text: string, links: Links): Promise<HTMLElement> {
+  const html = await aside().work({ kind: "markdown", text });
+  if (html.length > MAX_HTML) throw new Error("it is too much to be shown as a page");
+  return pageOf(html, links);
+}
+
+function pageOf(html: string, links: Links): HTMLElement {
   const purify = createDOMPurify(window);
   purify.addHook("uponSanitizeAttribute", (element, attribute) => {
     const language = element.localName === "code" && attribute.attrName === "class";
@@ -59,26 +76,69 @@ export function markdown(text: string, links: Links): HTMLElement {
     element.setAttribute(SOURCE, element.getAttribute("src") ?? "");
     element.removeAttribute("src");
   });
-  const fragment = purify.sanitize(marked.parse(text) as string, PURE) as unknown as Node;
+  const fragment = purify.sanitize(html, PURE) as unknown as Node;
   const article = make("article", { className: "markdown" });
   article.append(fragment);
   for (const heading of article.querySelectorAll<HTMLElement>("h1, h2, h3, h4, h5, h6")) {
     heading.dataset["slug"] = slug(heading.textContent);
   }
   article.querySelectorAll("a").forEach((link) => lead(link, article, links));
-  article.querySelectorAll("img").forEach((image) => picture(image, links));
+  const album = new Album((path) => links.picture(path));
+  article.querySelectorAll("img").forEach((image) => picture(image, album));
   article.querySelectorAll("input").forEach(box);
   article.querySelectorAll("table").forEach((table) => {
     const scrolls = make("div", { className: "scrolls", tabIndex: 0 });
     table.replaceWith(scrolls);
     scrolls.append(table);
   });
-  for (const code of article.querySelectorAll<HTMLElement>("pre > code")) {
+  void colour([...article.querySelectorAll<HTMLElement>("pre > code")]);
+  return article;
+}
+
+/** Colours blocks of code, one after the other, until one takes too long. */
+async function colour(blocks: HTMLElement[]): Promise<void> {
+  for (const code of blocks) {
     const name = LANGUAGE.exec(code.className)?.[1];
     const language = name === undefined ? undefined : languageNamed(name);
-    highlight(code, language).catch(() => undefined);
+    try {
+      await highlight(code, language);
+    } catch {
+      return;
+    }
   }
-  return article;
+}
+
+/** The pictures of a text: each is fetched once, one after the other, and not too many. */
+export class Album {
+  readonly #fetch: (path: string) => Promise<string | undefined>;
+  readonly #known = new Map<string, Promise<string | undefined>>();
+  #last: Promise<unknown> = Promise.resolve();
+  #shown = 0;
+  #size = 0;
+
+  constructor(fetch: (path: string) => Promise<string | undefined>) {
+    this.#fetch = fetch;
+  }
+
+  /** The address of a picture; undefined if there is none, or no room for it. */
+  async picture(path: string): Promise<string | undefined> {
+    if (++this.#shown > MAX_SHOWN) return undefined;
+    let found = this.#known.get(path);
+    if (found === undefined) {
+      if (this.#known.size >= MAX_PICTURES) return undefined;
+      found = this.#last.then(() => this.#next(path));
+      this.#last = found.catch(() => undefined);
+      this.#known.set(path, found);
+    }
+    return await found;
+  }
+
+  async #next(path: string): Promise<string | undefined> {
+    if (this.#size >= MAX_ALBUM) return undefined;
+    const address = await this.#fetch(path);
+    this.#size += address?.length ?? 0;
+    return address;
+  }
 }
 
 /** Leads a link where it should: out of here in a tab of its own, or to a file. */
@@ -110,13 +170,13 @@ function jump(link: HTMLAnchorElement, to: string, article: HTMLElement): void {
 }
 
 /** Shows a picture of the repository's own; one from elsewhere is named and not fetched. */
-function picture(image: HTMLImageElement, links: Links): void {
+function picture(image: HTMLImageElement, album: Album): void {
   const source = image.getAttribute(SOURCE) ?? "";
   image.removeAttribute(SOURCE);
   const path = pathOf(source);
   if (path === undefined) return elsewhere(image, source);
   image.loading = "lazy";
-  links.picture(path).then(
+  album.picture(path).then(
     (address) => (address === undefined ? named(image) : (image.src = address)),
     () => named(image),
   );

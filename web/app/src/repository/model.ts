@@ -13,6 +13,12 @@ export interface Repository {
   rights: { push: boolean; admin: boolean };
 }
 
+/** The repositories that somebody may see, or as many as one answer has. */
+export interface RepositoryList {
+  repositories: Repository[];
+  truncated: boolean;
+}
+
 export interface Branch {
   name: string;
   id: string;
@@ -74,6 +80,8 @@ export interface Tree {
 }
 
 export interface Blob {
+  /** The commit that it was taken from. */
+  rev: string;
   id: string;
   kind: Kind;
   size: number;
@@ -115,7 +123,6 @@ export interface GitEvent {
   event: "push" | "created" | "renamed" | "deleted" | "settings" | "missed";
   repository?: string;
   by?: string;
-  to?: string;
 }
 
 /** What can be set of a repository. */
@@ -126,6 +133,27 @@ export interface Settings {
   /** Patterns of refs, to be protected from now on and no more. */
   protect?: string[];
   unprotect?: string[];
+  /** In bytes; 0 for what holds for all repositories of the node. */
+  quota?: number;
+  lfs?: boolean;
+}
+
+/** What is set of a repository beside what everybody sees. */
+export interface SettingsOf {
+  protected: string[];
+  quota: number | null;
+  lfs: boolean;
+  mirror: Mirror | null;
+}
+
+/** Where the content of a repository comes from, and how that goes. */
+export interface Mirror {
+  url: string;
+  /** In seconds, as are the times. */
+  every: number;
+  last_attempt: number | null;
+  last_success: number | null;
+  last_error: string | null;
 }
 
 /** A place in a repository. */
@@ -135,11 +163,17 @@ export interface Place {
   path?: string | undefined;
 }
 
+/** How long a fetch from elsewhere may take. */
+const FETCH_MS = 60 * 60 * 1000;
+
 /** How long the list of repositories is good for, while nothing is heard of a change. */
 const KNOWN_MS = 10_000;
 
 /** The most that is asked for of a file in one piece. */
 const PIECE = 2 * 1024 * 1024;
+
+/** A page keeps an archive in memory until it is saved. */
+const MAX_ARCHIVE = 1024 * 1024 * 1024;
 
 /** The repositories of the node, as far as whoever is signed in may see them. */
 export class Repositories {
@@ -151,20 +185,29 @@ export class Repositories {
     this.#client = client;
   }
 
-  async list(signal?: AbortSignal): Promise<Repository[]> {
-    const answer = this.#call<{ repositories: Repository[] }>("git/repos", {}, signal);
-    const { repositories: list } = await answer;
-    this.#known = { list, until: performance.now() + KNOWN_MS };
-    return list;
+  async list(signal?: AbortSignal): Promise<RepositoryList> {
+    const all = await this.#call<RepositoryList>("git/repos", {}, signal);
+    this.#known = { list: all.repositories, until: performance.now() + KNOWN_MS };
+    return all;
   }
 
   /** One of them, as it was a moment ago at the earliest. */
   async find(name: string, signal?: AbortSignal): Promise<Repository> {
     const { list, until } = this.#known ?? { list: [], until: 0 };
     const known = until > performance.now() && list.find((it) => it.name === name);
-    const found = known || (await this.list(signal)).find((it) => it.name === name);
+    // The list may end before it.
+    const found = known || (await this.#named(name, signal));
     if (found === undefined) throw missing(name);
     return found;
+  }
+
+  async #named(name: string, signal?: AbortSignal): Promise<Repository | undefined> {
+    const { repositories } = await this.#call<RepositoryList>(
+      "git/repos",
+      { prefix: name },
+      signal,
+    );
+    return repositories.find((it) => it.name === name);
   }
 
   /** Something has changed. */
@@ -188,11 +231,13 @@ export class Repositories {
     return this.#call("git/blob", { ...at(place), offset, limit }, signal);
   }
 
-  /** All of a file's bytes. */
+  /** All of a file's bytes, of one commit, whatever is pushed meanwhile. */
   async bytes(place: Place, signal?: AbortSignal): Promise<Uint8Array<ArrayBuffer>[]> {
     const parts: Uint8Array<ArrayBuffer>[] = [];
+    let { rev } = place;
     for (let offset = 0; ;) {
-      const piece = await this.blob(place, PIECE, signal, offset);
+      const piece = await this.blob({ ...place, rev }, PIECE, signal, offset);
+      rev = piece.rev;
       parts.push(bytesOf(piece));
       offset += piece.length;
       if (!piece.truncated || piece.length === 0) return parts;
@@ -210,12 +255,18 @@ export class Repositories {
   ): Promise<{ parts: Uint8Array<ArrayBuffer>[]; name: string }> {
     const parts: Uint8Array<ArrayBuffer>[] = [];
     let name = `archive.${format}`;
+    let size = 0;
     const pieces: Subscription<{ base64: string; name?: string }> = this.#client.subscribe(
       "git/archive",
       { ...at(place), format },
     );
     for await (const piece of pieces) {
-      parts.push(fromBase64(piece.base64));
+      const bytes = fromBase64(piece.base64);
+      size += bytes.length;
+      if (size > MAX_ARCHIVE) {
+        throw new Problem("Too large", "It is too large for a page. Clone the repository instead.");
+      }
+      parts.push(bytes);
       name = piece.name ?? name;
     }
     return { parts, name };
@@ -225,9 +276,20 @@ export class Repositories {
     return this.#client.subscribe("git/events", {}, { signal });
   }
 
-  /** Which refs are protected: patterns. */
-  async protection(name: string, signal?: AbortSignal): Promise<string[]> {
-    return (await this.#call<{ protected: string[] }>("git/show", { name }, signal)).protected;
+  show(name: string, signal?: AbortSignal): Promise<SettingsOf> {
+    return this.#call("git/show", { name }, signal);
+  }
+
+  /** Makes a repository the copy of one elsewhere, or no more, or has it look for news now. */
+  async mirror(
+    name: string,
+    to: { url?: string; every?: string; stop?: true },
+  ): Promise<SettingsOf> {
+    try {
+      return await this.#call("git/mirror", { name, ...to }, undefined, FETCH_MS);
+    } finally {
+      this.forget();
+    }
   }
 
   async create(name: string, settings: Settings): Promise<void> {
@@ -250,9 +312,14 @@ export class Repositories {
     this.forget();
   }
 
-  async #call<T>(name: string, input: object, signal?: AbortSignal): Promise<T> {
+  async #call<T>(
+    name: string,
+    input: object,
+    signal?: AbortSignal,
+    timeoutMs?: number,
+  ): Promise<T> {
     try {
-      const options = signal === undefined ? {} : { signal };
+      const options = { ...(signal && { signal }), ...(timeoutMs && { timeoutMs }) };
       return (await this.#client.call(name, stripped(input), options)) as T;
     } catch (error) {
       throw error instanceof CallError ? problemOf(error) : error;

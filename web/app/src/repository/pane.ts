@@ -92,6 +92,7 @@ export class Pane {
     clearTimeout(slow);
     if (signal.aborted) return;
     const { scrollTop } = this.#element;
+    const held = moved ? undefined : focused(this.#element);
     this.#element.replaceChildren(content);
     this.#element.removeAttribute("aria-busy");
     delete this.#element.dataset["slow"];
@@ -101,6 +102,7 @@ export class Pane {
     this.#element.scrollTop = moved ? 0 : scrollTop;
     // Who reads with their ears learns where they are.
     if (moved) content.querySelector<HTMLElement>("h1")?.focus({ preventScroll: true });
+    else if (held !== undefined) focus(content, held);
   }
 
   async #content(context: Context, route: Route): Promise<HTMLElement> {
@@ -110,7 +112,14 @@ export class Pane {
       case "new":
         return creation(context);
       default: {
-        const shown = await this.#find(route.repository, context.signal);
+        const { repository } = route;
+        const shown = await this.#find(repository, context.signal).catch(async (error) => {
+          if (!(error instanceof Missing) || route.page !== "edit") throw error;
+          const found = await (await import("./edit/left")).left(context, repository);
+          if (found === undefined) throw error;
+          return found;
+        });
+        if (shown instanceof HTMLElement) return shown;
         const part = await this.#part(context, shown, route);
         return make("div", { className: "page" }, head(context, shown, route), part);
       }
@@ -195,19 +204,13 @@ export class Pane {
     }
   }
 
-  #heard({ event, repository, to }: GitEvent): void {
+  #heard({ event, repository }: GitEvent): void {
     this.#repositories.forget();
     const shown = this.#shown;
     if (shown === undefined || shown.page === "new") return;
     const concerned =
       shown.page === "list" || event === "missed" || shown.repository === repository;
     if (!concerned) return;
-    if (event === "renamed" && "repository" in shown && to !== undefined) {
-      return (
-        history.replaceState(null, "", hashOf({ ...shown, repository: to })),
-        this.#changed()
-      );
-    }
     this.#renew();
   }
 
@@ -217,6 +220,23 @@ export class Pane {
     const busy = shown?.page === "edit" || shown?.page === "settings" || shown?.page === "new";
     if (shown !== undefined && !busy) void this.#show(shown, false);
   }
+}
+
+/** What has the focus, as it is found again in what is shown instead. */
+function focused(element: HTMLElement): string | undefined {
+  const { activeElement } = document;
+  if (activeElement === null || !element.contains(activeElement)) return undefined;
+  return nameOf(activeElement);
+}
+
+function focus(content: HTMLElement, name: string): void {
+  const all = content.querySelectorAll<HTMLElement>("a, button, select, summary, h1, [tabindex]");
+  [...all].find((it) => nameOf(it) === name)?.focus({ preventScroll: true });
+}
+
+function nameOf(element: Element): string {
+  const name = element.getAttribute("aria-label") ?? element.textContent;
+  return [element.localName, element.getAttribute("href"), name].join("\n");
 }
 
 function titleOf(route: Route): string {

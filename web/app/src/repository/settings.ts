@@ -1,30 +1,36 @@
 import { make } from "./dom";
 import { choice, field, submitting } from "./list";
-import type { Settings } from "./model";
+import { mirroring } from "./mirror";
+import type { Settings, SettingsOf } from "./model";
 import { filesOf } from "./route";
-import type { Context, Shown } from "./view";
+import { branchNames, type Context, type Shown } from "./view";
+
+const MEBIBYTE = 1024 * 1024;
 
 /** What whoever administers a repository may change. */
 export async function settings(context: Context, shown: Shown): Promise<HTMLElement> {
   const { repository } = shown;
-  const protection = await context.repositories.protection(repository.name, context.signal);
+  const set = await context.repositories.show(repository.name, context.signal);
   return make(
     "div",
     { className: "narrow" },
-    about(context, shown, protection),
+    about(context, shown, set),
+    mirroring(context, repository.name, set.mirror),
     renaming(context, repository.name),
     deletion(context, repository.name),
   );
 }
 
-function about(context: Context, { repository, refs }: Shown, protection: string[]): HTMLElement {
+function about(context: Context, shown: Shown, set: SettingsOf): HTMLElement {
+  const { repository, refs } = shown;
+  let protection = set.protected;
   const description = make("input", {
     id: "set-description",
     value: repository.description,
-    maxLength: 200,
+    maxLength: 1000,
   });
   const branch = make("select", { id: "set-branch" });
-  for (const { name } of refs.branches) {
+  for (const name of branchNames(shown)) {
     branch.append(make("option", { value: name, textContent: name }));
   }
   const standard = refs.head.branch ?? "";
@@ -36,6 +42,16 @@ function about(context: Context, { repository, refs }: Shown, protection: string
     placeholder: "main release/*",
     spellcheck: false,
   });
+  const sizeOf = ({ quota }: SettingsOf) => (quota === null ? "" : String(quota / MEBIBYTE));
+  const quota = make("input", {
+    id: "set-quota",
+    type: "number",
+    min: "0",
+    step: "any",
+    value: sizeOf(set),
+    placeholder: "as for all repositories of this node",
+  });
+  const lfs = make("input", { id: "set-lfs", type: "checkbox", checked: set.lfs });
   const said = make("span", { className: "quiet", role: "status" });
   const form = make(
     "form",
@@ -44,6 +60,8 @@ function about(context: Context, { repository, refs }: Shown, protection: string
     field("Description", description),
     refs.branches.length > 0 && field("Default branch", branch),
     field("Protected branches, which are neither deleted nor rewritten", patterns),
+    field("How large it may grow, in MiB", quota),
+    choice("Large files may be stored beside it (Git LFS)", lfs),
     choice("Public: whoever reaches this node may read it", open),
     make(
       "div",
@@ -52,17 +70,21 @@ function about(context: Context, { repository, refs }: Shown, protection: string
       said,
     ),
   );
+  form.addEventListener("input", () => (said.textContent = ""));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const changed: Settings = { description: description.value, public: open.checked };
     if (branch.value !== "" && branch.value !== standard) changed.default_branch = branch.value;
+    if (quota.value !== sizeOf(set)) changed.quota = Math.round(Number(quota.value) * MEBIBYTE);
+    if (lfs.checked !== set.lfs) changed.lfs = lfs.checked;
     const wanted = patterns.value.split(/[\s,]+/).filter((word) => word !== "");
     const known = protection.map(short);
     changed.protect = wanted.filter((word) => !known.includes(word));
     changed.unprotect = protection.filter((pattern) => !wanted.includes(short(pattern)));
     void submitting(form, async () => {
       await context.repositories.configure(repository.name, changed);
-      protection = await context.repositories.protection(repository.name);
+      set = await context.repositories.show(repository.name);
+      protection = set.protected;
       said.textContent = "Saved.";
     });
   });

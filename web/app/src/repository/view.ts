@@ -1,6 +1,6 @@
 import type { Session } from "../api";
 import type { Reach } from "../shell";
-import type { Branch, Refs, Repositories, Repository } from "./model";
+import type { Refs, Repositories, Repository } from "./model";
 import type { Route } from "./route";
 
 /** What a part of the view is made from. */
@@ -23,10 +23,17 @@ export interface Shown {
   refs: Refs;
 }
 
-/** The branch that is meant where none is named. */
-export function defaultBranch({ refs }: Shown): Branch | undefined {
-  const { branch } = refs.head;
-  return refs.branches.find(({ name }) => name === branch) ?? refs.branches[0];
+/** The branch that is meant where none is named; it may be behind the branches that are known. */
+export function defaultBranch({ refs }: Shown): { name: string } | undefined {
+  const { branch, id } = refs.head;
+  return branch !== null && id !== null ? { name: branch } : refs.branches[0];
+}
+
+/** The names of the branches to choose from: the default one is among them. */
+export function branchNames(shown: Shown): string[] {
+  const names = shown.refs.branches.filter(({ lossy }) => !lossy).map(({ name }) => name);
+  const standard = defaultBranch(shown)?.name;
+  return standard === undefined || names.includes(standard) ? names : [standard, ...names];
 }
 
 /** A revision as the operations take it. */

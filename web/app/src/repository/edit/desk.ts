@@ -4,9 +4,10 @@ import { amount } from "../../view";
 import { button, complaint, count, icon, make } from "../dom";
 import { hashOf, split, type Route } from "../route";
 import type { Context, Shown } from "../view";
-import type { Copies, Home } from "./copies";
-import { BehindError, conflicts, type Changed, type Position, type WorkingCopy } from "./copy";
+import { Copies, type Home } from "./copies";
+import { alone, type Changed, type Position, type WorkingCopy } from "./copy";
 import { editor } from "./editor";
+import { BehindError, conflicts } from "./errors";
 import { CommitForm } from "./message";
 import { Bar } from "./view";
 import "../files.css";
@@ -29,6 +30,10 @@ export async function desk(
 ): Promise<HTMLElement> {
   const made = new Desk(context, shown, route, held);
   await made.fill();
+  if (held.home.kind === "browser" && !(await Copies.areKept())) {
+    const text = "This browser may remove the copy when it runs out of room: push what is to last.";
+    made.element.append(make("p", { className: "quiet", textContent: text }));
+  }
   return made.element;
 }
 
@@ -44,6 +49,8 @@ class Desk {
   readonly #side = make("aside", { "aria-label": "Changes" });
   readonly #commit: CommitForm;
   #changed: Changed[] = [];
+  /** Files that somebody has taken out of the next commit. */
+  readonly #left = new Set<string>();
   #looks = 0;
   /** What the editor holds and the file does not. */
   #unsaved: () => boolean = () => false;
@@ -53,7 +60,7 @@ class Desk {
     this.#shown = shown;
     this.#route = route;
     this.#held = held;
-    this.#commit = new CommitForm(context, (push) => this.#commitAll(push));
+    this.#commit = new CommitForm(context, route.repository, (push) => this.#commitAll(push));
     context.guard(() => this.#unsaved());
     const columns = make("div", { className: "columns" }, this.#main, this.#side);
     this.#side.append(make("p", { className: "quiet", textContent: "Looking for changes…" }));
@@ -122,8 +129,13 @@ class Desk {
 
   #row(change: Changed): HTMLElement {
     const { path, how } = change;
-    const tick = make("input", { type: "checkbox", checked: true, "aria-label": `Commit ${path}` });
+    const checked = !this.#left.has(path);
+    const tick = make("input", { type: "checkbox", checked, "aria-label": `Commit ${path}` });
     tick.dataset["path"] = path;
+    tick.addEventListener("change", () => {
+      if (tick.checked) this.#left.delete(path);
+      else this.#left.add(path);
+    });
     const href = hashOf({ ...this.#route, path });
     const discard = button("Discard", () => this.#ask(row, change), {
       "aria-label": `Discard the changes of ${path}`,
@@ -151,8 +163,9 @@ class Desk {
       () =>
         this.#attempt(async () => {
           await this.#held.copy.discard(change);
-          this.#unsaved = () => false;
-          this.#context.refresh();
+          // What is being edited is another file, unless it is this one.
+          if (this.#route.path === change.path || !this.#unsaved()) await this.#open();
+          await this.#look();
         }),
       { className: "grave" },
     );
@@ -171,8 +184,8 @@ class Desk {
     }
     const content = await copy.read(path);
     const edited = editor(path, content, {
-      save: async (bytes) => {
-        await copy.write(path, bytes);
+      save: async (bytes, known) => {
+        await copy.write(path, bytes, known);
         await this.#look();
       },
       remove: async () => {
@@ -270,9 +283,6 @@ class Desk {
 
   async #pull(): Promise<void> {
     if (this.#unsaved()) return this.#say("Save the file that is being edited first.");
-    if (this.#changed.length > 0) {
-      return this.#say("Commit or discard the changes first: then what the node has is merged.");
-    }
     const done = await this.#online(async (signal, bar) => {
       const { copy } = this.#held;
       await copy.pull(signal, (progress) => bar.show(progress), this.#commit.author);
@@ -300,15 +310,19 @@ class Desk {
       ? "Remove the copy from this browser? What was not pushed is lost."
       : "Forget the folder? Its files stay where they are.";
     this.#question(text, browser ? "Remove it" : "Forget it", async () => {
-      await copies.forget(this.#shown.repository.name, home);
+      const { name } = this.#shown.repository;
+      await alone(name, () => copies.forget(name, home));
       this.#unsaved = () => false;
       this.#context.go({ ...this.#route, path: "" });
     });
   }
 
   #confirmReset(): void {
-    const text = "Have the branch as the node has it? Commits that were not pushed are lost.";
+    const text =
+      "Have the branch as the node has it? Commits that were not pushed, and changes that were " +
+      "not committed, are lost.";
     this.#question(text, "Drop mine", async () => {
+      this.#unsaved = () => false;
       await this.#held.copy.reset();
       await this.fill();
     });
@@ -350,9 +364,12 @@ class Desk {
       );
     }
     if (both === undefined) return this.#said.replaceChildren(complaint(error));
-    const files = both.length > 0 ? `: ${both.join(", ")}` : "";
+    const what =
+      both.length > 0
+        ? `Here and at the node the same lines have changed: ${both.join(", ")}.`
+        : "What is here and what is at the node cannot be merged in this page.";
     this.#offer(
-      `Here and at the node the same lines have changed${files}. Nothing was merged. ` +
+      `${what} Nothing was merged. ` +
         "Push yours under another name, and merge it with a git that has an editor for that.",
       this.#elsewhere(),
       button("Drop mine", () => this.#confirmReset()),

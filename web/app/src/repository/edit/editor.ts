@@ -1,11 +1,14 @@
+import type { Bytes } from "../../bytes";
 import { button, complaint, make } from "../dom";
+import { ChangedError } from "./errors";
 
 /** Larger files are for other editors. */
 const MAX_BYTES = 2 * 1024 * 1024;
 
 /** What becomes of a file. */
 export interface Acts {
-  save(content: Uint8Array<ArrayBuffer>): Promise<void>;
+  /** `known` is what is taken to be there. */
+  save(content: Bytes, known: Bytes | undefined): Promise<void>;
   remove(): Promise<void>;
 }
 
@@ -16,11 +19,7 @@ export interface Editor {
 }
 
 /** A file to be changed; one that is not there yet is made when it is saved. */
-export function editor(
-  path: string,
-  content: Uint8Array<ArrayBuffer> | undefined,
-  acts: Acts,
-): Editor {
+export function editor(path: string, content: Bytes | undefined, acts: Acts): Editor {
   const text = content === undefined ? { text: "", end: "\n" } : textOf(content);
   if (text === undefined) {
     const why = "This is no text that can be edited here.";
@@ -28,6 +27,7 @@ export function editor(
     return { element, unsaved: () => false };
   }
   let kept = text.text;
+  let known = content;
   const area = make("textarea", {
     className: "editor",
     value: kept,
@@ -40,13 +40,19 @@ export function editor(
   const save = button("Save", () => saving(), { className: "main" });
   const saving = async () => {
     const { value } = area;
+    const bytes = new TextEncoder().encode(value.replaceAll("\n", text.end));
     try {
-      await acts.save(new TextEncoder().encode(value.replaceAll("\n", text.end)));
+      await acts.save(bytes, known);
       kept = value;
+      known = bytes;
       said.textContent = "Saved.";
       if (remove.parentElement === null) save.after(remove);
     } catch (error) {
       said.replaceChildren(complaint(error));
+      if (!(error instanceof ChangedError)) return;
+      // Who saves again has read this.
+      known = error.there;
+      said.append(" Saving again overwrites that.");
     }
   };
   const remove = button("Delete", async () => {

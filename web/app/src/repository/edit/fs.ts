@@ -142,10 +142,9 @@ export class FolderFs {
     const { folder, name } = await this.#parent(path, true);
     await attempt(path, () => folder.removeEntry(name, { recursive }));
     const gone = wordsOf(path).join("/");
-    this.#links.delete(gone);
-    for (const known of this.#folders.keys()) {
-      if (known === gone || known.startsWith(`${gone}/`)) this.#folders.delete(known);
-    }
+    const isGone = (known: string) => known === gone || known.startsWith(`${gone}/`);
+    for (const known of this.#links) if (isGone(known)) this.#links.delete(known);
+    for (const known of this.#folders.keys()) if (isGone(known)) this.#folders.delete(known);
   }
 
   /** The folder that something is in, or would be. */

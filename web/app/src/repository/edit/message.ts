@@ -6,6 +6,9 @@ import type { Author } from "./copy";
 /** Where it is kept who wrote the last commit. */
 const AUTHOR = "alknet.author";
 
+/** Messages that were begun, by repository: they outlive a look at a file. */
+const drafts = new Map<string, string>();
+
 /** The message of a commit and who writes it. */
 export class CommitForm {
   readonly element: HTMLFormElement;
@@ -17,9 +20,16 @@ export class CommitForm {
     required: true,
     autocomplete: "email",
   });
+  readonly #taken: () => void;
   readonly #submit = make("button", { className: "main", textContent: "Commit" });
 
-  constructor({ session }: Context, commit: (push: boolean) => Promise<void>) {
+  constructor({ session }: Context, repository: string, commit: (push: boolean) => Promise<void>) {
+    this.#message.value = drafts.get(repository) ?? "";
+    this.#message.addEventListener("input", () => drafts.set(repository, this.#message.value));
+    this.#taken = () => {
+      drafts.delete(repository);
+      this.#message.value = "";
+    };
     const { name, email } = known() ?? {
       name: session.identity,
       email: `${session.identity.replace(/[^\w.+-]/g, "-")}@${location.hostname}`,
@@ -43,7 +53,7 @@ export class CommitForm {
     );
     this.element.addEventListener("submit", (event) => {
       event.preventDefault();
-      localStorage.setItem(AUTHOR, JSON.stringify(this.author));
+      remember(this.author);
       const buttons = [this.#submit, both];
       buttons.forEach((it) => (it.disabled = true));
       failed.replaceChildren();
@@ -63,7 +73,15 @@ export class CommitForm {
 
   /** The commit is made. */
   taken(): void {
-    this.#message.value = "";
+    this.#taken();
+  }
+}
+
+function remember(author: Author): void {
+  try {
+    localStorage.setItem(AUTHOR, JSON.stringify(author));
+  } catch {
+    // There is no room for it, or it is forbidden: they are asked again.
   }
 }
 
