@@ -82,6 +82,14 @@ const PARTS: [Part; 3] = [
     },
 ];
 
+/// What keeps a way from being as fast as the first row.
+const IN_THE_WAY: &str = "
+A small request costs what git daemon does without: a handshake with two certificates, the \
+start of a helper (`git-remote-alknet`, as `git-remote-https` for HTTPS), and on the server that \
+of git under a clean environment with the limits of the repository. A push starts the node's \
+program as git's hooks too, which ask it what may change.
+";
+
 /// The whole section.
 pub(super) fn section(root: &Path) -> Result<String> {
     let machine = report::machine(root)?;
@@ -101,6 +109,7 @@ pub(super) fn section(root: &Path) -> Result<String> {
         ALGORITHMS[0],
         ALGORITHMS[1],
     );
+    text += IN_THE_WAY;
     for part in &PARTS {
         text += &bench.part(part, part.rounds)?;
     }

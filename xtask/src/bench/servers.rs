@@ -101,6 +101,11 @@ impl Node {
     /// At an address of the namespace that the caller is in.
     pub(super) fn start(dir: &Path, binary: &Path, keys: &Keys, at: Ipv4Addr) -> Result<Self> {
         let home = Self::home(dir, at);
+        let file = home.join("run/address");
+        // That of a node which a part before this one had here, and which was killed.
+        if file.exists() {
+            fs::remove_file(&file)?;
+        }
         let log = fs::File::create(dir.join(format!("node-{at}.log")))?;
         let child = Command::new(binary)
             .args(["serve", "--listen", &format!("{at}:0")])
@@ -113,7 +118,6 @@ impl Node {
             .stderr(log)
             .spawn()?;
         let server = Server(child);
-        let file = home.join("run/address");
         let address = wait("alknet serve", || {
             fs::read_to_string(&file).ok().filter(|text| text.ends_with('\n'))
         })?;
@@ -127,7 +131,10 @@ impl Node {
         Cmd::new(dir, binary).args(add).args(keys).env("ALKNET_HOME", &home).run()?;
         let helpers = dir.join("helpers");
         fs::create_dir_all(&helpers)?;
-        symlink(fs::canonicalize(binary)?, helpers.join("git-remote-alknet"))?;
+        let helper = helpers.join("git-remote-alknet");
+        if !helper.exists() {
+            symlink(fs::canonicalize(binary)?, helper)?;
+        }
         let binary = binary.to_owned();
         Ok(Self { address, binary, home, client_home, helpers, _server: server })
     }

@@ -332,6 +332,25 @@ async fn the_server_changes_keys_as_often_as_it_is_told() {
     assert!(changes > 5, "{changes} in {BYTES} bytes");
 }
 
+/// What a client sends while it has not yet seen that the server begins a change of keys is
+/// legal (RFC 4253, section 7.1), and can be a whole window on each channel.
+#[tokio::test]
+async fn what_is_on_its_way_when_the_server_changes_keys_arrives() {
+    const BYTES: usize = 128 << 20;
+    let setup = Setup::of(Node::with_limits(|limits| limits.rekey_bytes = 4 << 20)).await;
+    let mut ssh = start(setup.ssh(&["-v"]).arg("wc -c"));
+    let mut input = ssh.stdin.take().unwrap();
+    let send = async move { input.write_all(&vec![0; BYTES]).await };
+    let (sent, output) =
+        soon("the count", async { tokio::join!(send, ssh.wait_with_output()) }).await;
+    let output = output.unwrap();
+    let said = text(&output.stderr);
+    sent.unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert_eq!(text(&output.stdout).trim(), BYTES.to_string(), "{said}");
+    let changes = said.matches("SSH2_MSG_NEWKEYS sent").count();
+    assert!(changes > 5, "{changes} in {BYTES} bytes");
+}
+
 #[tokio::test]
 async fn a_banner_comes_before_the_login() {
     let setup = Setup::of(Node::with_banner("For members only.\n")).await;
