@@ -182,7 +182,7 @@ async fn deliver(stream: Stream, target: &Target) -> io::Result<()> {
     match target {
         Target::Tcp { host, port } => {
             let socket = connect(TcpStream::connect((&**host, *port))).await?;
-            join(stream, ResetOnDrop::new(socket)).await;
+            join(stream, ResetOnDrop::new(Connected::of_tcp(socket)?)).await;
         }
         Target::Unix(path) => {
             let socket = connect(UnixStream::connect(path)).await?;

@@ -8,7 +8,8 @@
 //! - A text message breaks the protocol (close code 1003, or 1007 where it is not UTF-8).
 //! - Close code 1000 is [`Code::NORMAL`](alknet_core::Code::NORMAL), and 4000 + n is code n: see [`close`].
 //! - The server pings every 30 seconds, and a peer that sends no byte for as long after a ping
-//!   is gone.
+//!   is gone. Our client pings every 20 seconds, and gives up a server that sends no byte after
+//!   three pings; a page cannot ping.
 //! - A length in more bytes than it needs is taken for what it says, although senders must not
 //!   do that (section 5.2).
 //!

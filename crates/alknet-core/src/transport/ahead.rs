@@ -19,7 +19,7 @@ const MOST: usize = 64 * 1024;
 /// record. The buffer grows while the socket fills it, and shrinks when little arrives.
 #[derive(Debug)]
 pub(crate) struct ReadAhead<S> {
-    stream: S,
+    pub(super) stream: S,
     buffer: BytesMut,
     ask: usize,
 }

@@ -6,8 +6,10 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, PoisonError, Weak},
     task::{Context, Poll},
+    time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -22,11 +24,57 @@ use crate::{
 /// What TLS runs over.
 pub(crate) type Tcp = ReadAhead<TcpStream>;
 
+/// When the system asks a peer that says nothing for a sign of life. One that is gone is
+/// noticed after 70 seconds, about as soon as on QUIC.
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(30))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(4);
+
 /// Takes a TCP connection for TLS.
 pub(crate) fn tcp(stream: TcpStream) -> io::Result<Tcp> {
+    kept_alive(stream, &KEEP_ALIVE)
+}
+
+fn kept_alive(stream: TcpStream, keep_alive: &TcpKeepalive) -> io::Result<Tcp> {
+    // Who only listens would never learn that nobody is there.
+    SockRef::from(&stream).set_tcp_keepalive(keep_alive)?;
+    #[cfg(target_os = "linux")]
+    retry::often(&stream);
     // Interactive sessions send small pieces; waiting to fill a segment delays each key press.
     stream.set_nodelay(true)?;
     Ok(ReadAhead::new(stream))
+}
+
+/// How soon what is not acknowledged is given up; nobody asks for signs of life meanwhile.
+#[cfg(target_os = "linux")]
+mod retry {
+    use nix::{
+        libc, setsockopt_impl,
+        sys::socket::{SetSockOpt as _, sockopt::SetUsize},
+    };
+    use tokio::net::TcpStream;
+
+    /// The longest time between two tries.
+    #[derive(Debug, Clone, Copy)]
+    pub(super) struct Longest;
+
+    /// `TCP_RTO_MAX_MS` of linux/tcp.h.
+    pub(super) const OPTION: libc::c_int = 44;
+    pub(super) const MILLISECONDS: usize = 5000;
+
+    setsockopt_impl!(Longest, libc::IPPROTO_TCP, OPTION, usize, SetUsize);
+
+    /// Has a peer be given up after a minute, and not after a quarter of an hour: Linux tries
+    /// 15 times (`tcp_retries2`), each time after twice as long, up to this.
+    ///
+    /// `TCP_USER_TIMEOUT` bounds that as well, but also ends who does not read for as long,
+    /// although it is there and says so.
+    pub(super) fn often(stream: &TcpStream) {
+        if let Err(error) = Longest.set(stream, &MILLISECONDS) {
+            tracing::debug!(%error, "Linux knows no such bound before 6.15");
+        }
+    }
 }
 
 /// The side that accepted.
@@ -143,5 +191,88 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Half<S> {
             return Poll::Ready(Ok(()));
         }
         self.poll(|stream| stream.poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use nix::{
+        getsockopt_impl, libc,
+        sys::socket::{GetSockOpt as _, sockopt::GetUsize},
+    };
+    use socket2::SockFilter;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+        time::timeout,
+    };
+
+    use super::{retry::Longest, *};
+
+    getsockopt_impl!(Longest, libc::IPPROTO_TCP, retry::OPTION, usize, GetUsize);
+
+    const SOON: TcpKeepalive = TcpKeepalive::new()
+        .with_time(Duration::from_secs(1))
+        .with_interval(Duration::from_secs(1))
+        .with_retries(1);
+    /// Long enough for a busy machine, short enough that a hang is a failure.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// The ends of a connection: the one that dialled, and the one that accepted.
+    async fn pair(take: impl Fn(TcpStream) -> io::Result<Tcp>) -> [Tcp; 2] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        [take(dialled).unwrap(), take(accepted).unwrap()]
+    }
+
+    /// Has the system drop whatever arrives at this end before it looks at it.
+    fn cut(end: &Tcp) {
+        const RETURN: u16 = 0x06;
+        let nothing = SockFilter::new(RETURN, 0, 0, 0);
+        SockRef::from(&end.stream).attach_filter(&[nothing]).unwrap();
+    }
+
+    #[tokio::test]
+    async fn either_end_asks_for_signs_of_life() {
+        for end in pair(tcp).await {
+            let socket = SockRef::from(&end.stream);
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap().as_secs(), 30);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap().as_secs(), 10);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), None, "it ends who does not read");
+            assert!(socket.tcp_nodelay().unwrap());
+            match Longest.get(&end.stream) {
+                Ok(milliseconds) => assert_eq!(milliseconds, retry::MILLISECONDS),
+                // Before Linux 6.15.
+                Err(error) => assert_eq!(error, nix::errno::Errno::ENOPROTOOPT),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_path_that_is_cut_is_noticed_at_both_ends_and_a_stalled_reader_is_not_ended() {
+        let take = |stream| kept_alive(stream, &SOON);
+        let [mut writer, mut reader] = pair(take).await;
+        // More than the system takes for a reader that takes nothing.
+        let sent = vec![7; 32 << 20];
+        let mut received = vec![0; sent.len()];
+        let write = async { writer.write_all(&sent).await.unwrap() };
+        let read = async {
+            for _ in 0..2 {
+                let lost = pair(take).await;
+                lost.iter().for_each(cut);
+                for mut end in lost {
+                    let error = end.read_u8().await.unwrap_err();
+                    assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+                }
+            }
+            // All that time nothing was read here.
+            reader.read_exact(&mut received).await.unwrap();
+        };
+        timeout(PATIENCE, async { tokio::join!(write, read) }).await.expect("nobody notices");
+        assert!(received == sent);
     }
 }

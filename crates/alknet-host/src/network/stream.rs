@@ -6,14 +6,23 @@ use std::{
     path::PathBuf,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, UnixStream},
 };
 
 use super::places::Place;
+
+/// When the system asks an end that says nothing for a sign of life. One that is gone is
+/// noticed after two minutes, and gives its place back.
+const KEEP_ALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(15))
+    .with_retries(4);
 
 /// One end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +64,12 @@ pub struct Connected {
 pub type Accepted = Connected;
 
 impl Connected {
-    /// Fails if the connection is gone already.
-    pub(super) fn of_tcp(stream: TcpStream) -> io::Result<Self> {
+    /// A connection that the caller made or accepted, outside any policy. Fails if it is gone
+    /// already.
+    pub fn of_tcp(stream: TcpStream) -> io::Result<Self> {
         // What is carried was coalesced by whoever sent it.
         stream.set_nodelay(true)?;
+        SockRef::from(&stream).set_tcp_keepalive(&KEEP_ALIVE)?;
         let local = Peer::Tcp(stream.local_addr()?);
         let remote = Peer::Tcp(stream.peer_addr()?);
         Ok(Self { socket: Socket::Tcp(stream), local, remote, place: None })
@@ -135,6 +146,29 @@ impl AsyncWrite for Connected {
         match &mut self.socket {
             Socket::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
             Socket::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_end_that_says_nothing_is_asked_for_a_sign_of_life() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        for stream in [dialled, accepted] {
+            let connected = Connected::of_tcp(stream).unwrap();
+            let Socket::Tcp(stream) = &connected.socket else { panic!("{connected:?}") };
+            let socket = SockRef::from(stream);
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap().as_secs(), 60);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap().as_secs(), 15);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
         }
     }
 }

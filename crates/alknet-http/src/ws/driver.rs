@@ -30,8 +30,6 @@ use super::{
     link::{Ended, Link},
 };
 
-/// How often the server pings, and how long the peer may be silent after a ping.
-const PING: Duration = Duration::from_secs(30);
 /// How long the closing handshake may take.
 const CLOSING: Duration = Duration::from_secs(5);
 /// The most that a peer's message may hold, in bytes.
@@ -40,6 +38,18 @@ const MAX_MESSAGE: usize = 1 << 20;
 const BUFFER: usize = 64 * 1024;
 /// The most that may wait for a transport that takes nothing, in bytes: a message and pongs.
 const MAX_UNSENT: usize = 4 * BUFFER;
+
+/// How often a peer is pinged, and how many pings in a row it may leave without any byte.
+///
+/// A peer that does not read answers none, and its own pings are what is heard of it: a client
+/// pings well within the time that a server waits, and waits for longer than a server is
+/// silent.
+const fn pace(role: Role) -> (Duration, u32) {
+    match role {
+        Role::Server => (Duration::from_secs(30), 1),
+        Role::Client => (Duration::from_secs(20), 3),
+    }
+}
 
 /// The background part of a WebSocket: polled to its end by whoever owns the connection.
 #[must_use = "a WebSocket stalls when its driver is not polled"]
@@ -73,7 +83,7 @@ impl Driver {
             next: None,
             ping_due: false,
             unflushed: false,
-            pinged: false,
+            unanswered: 0,
         };
         let ended = pump.serve(self.role).await;
         if timeout(CLOSING, pump.close(ended)).await.is_err() {
@@ -112,34 +122,39 @@ struct Pump {
     next: Option<Message>,
     ping_due: bool,
     unflushed: bool,
-    pinged: bool,
+    /// Pings since which nothing came although there was room for it.
+    unanswered: u32,
 }
 
 impl Pump {
     /// Carries messages until it is time to close.
     async fn serve(&mut self, role: Role) -> Ended {
-        let mut pings = interval_at(Instant::now() + PING, PING);
+        let (period, patience) = pace(role);
+        let mut pings = interval_at(Instant::now() + period, period);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 ended = future::poll_fn(|cx| self.poll_serve(cx)) => return ended,
-                _ = pings.tick(), if role == Role::Server => self.beat(),
+                // Whoever only waits would not notice, behind a proxy, that nobody is there.
+                _ = pings.tick() => self.beat(patience),
             }
         }
     }
 
-    /// Pings, and gives up a peer that has not been heard of since the last ping although
+    /// Pings, and gives up a peer that has not been heard of since the last pings although
     /// there is room for what it sends.
-    fn beat(&mut self) {
+    fn beat(&mut self, patience: u32) {
         let heard = self.socket.get_mut().take();
         let listening = self.link.is_receiving();
-        if self.pinged && listening && !heard {
-            tracing::debug!("the WebSocket's peer is silent");
-            self.link.end(Ended::Lost);
-        } else {
-            self.ping_due = true;
+        if heard || !listening {
+            self.unanswered = 0;
         }
-        self.pinged = listening;
+        if self.unanswered >= patience {
+            tracing::debug!("the WebSocket's peer is silent");
+            return self.link.end(Ended::Lost);
+        }
+        self.ping_due = true;
+        self.unanswered += u32::from(listening);
     }
 
     /// Takes turns between the directions, so that neither waits for the other.

@@ -1,11 +1,14 @@
 //! Both roles against each other; other implementations stand in the integration tests.
 
+use std::time::Duration;
+
 use alknet_core::{Code, StreamReset};
 use alknet_testing::memory;
 use futures_util::StreamExt as _;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
     task::JoinSet,
+    time::{Instant, sleep, timeout},
 };
 use tokio_tungstenite::{WebSocketStream, tungstenite::Message};
 
@@ -209,6 +212,61 @@ async fn a_dropped_driver_fails_both_halves() {
     }
 }
 
+/// As the server does: TCP may well live on, as far as a proxy.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_silent_is_pinged_and_then_gone() {
+    let (client, mut server) = tokio::io::duplex(4096);
+    let mut tasks = JoinSet::new();
+    let mut client = end(client, Role::Client, &mut tasks);
+    let begun = Instant::now();
+    let read = timeout(Duration::from_secs(3600), async { client.read(&mut [0; 8]).await });
+    let error = read.await.expect("nobody notices").unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(begun.elapsed().as_secs(), 80);
+    tasks.join_all().await;
+    let mut sent = Vec::new();
+    server.read_to_end(&mut sent).await.unwrap();
+    let pings = Vec::from_iter(sent.chunks(6).map(|frame| &frame[..2]));
+    assert_eq!(pings, [[0x89, 0x80]; 3], "{sent:x?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_ends_that_have_nothing_to_say_stay() {
+    let (mut client, mut server, tasks) = pair(64);
+    sleep(Duration::from_secs(3600)).await;
+    server.write_all(b"there?").await.unwrap();
+    server.flush().await.unwrap();
+    client.read_exact(&mut [0; 6]).await.unwrap();
+    client.write_all(b"here").await.unwrap();
+    client.flush().await.unwrap();
+    server.read_exact(&mut [0; 4]).await.unwrap();
+    drop((client, server));
+    tasks.join_all().await;
+}
+
+/// It answers no ping, which it does not get to see.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_does_not_read_is_not_given_up() {
+    for from_client in [true, false] {
+        let (client, server, tasks) = pair(64);
+        let (mut from, mut to) = if from_client { (client, server) } else { (server, client) };
+        let data = vec![7; 1_000_000];
+        let mut received = vec![0; data.len()];
+        let write = async {
+            from.write_all(&data).await.unwrap();
+            from.flush().await.unwrap();
+        };
+        let read = async {
+            sleep(Duration::from_secs(3600)).await;
+            to.read_exact(&mut received).await.unwrap();
+        };
+        tokio::join!(write, read);
+        assert!(received == data);
+        drop((from, to));
+        tasks.join_all().await;
+    }
+}
+
 /// Whatever bytes come, the WebSocket ends, and nothing panics.
 #[tokio::test(start_paused = true)]
 async fn random_bytes_end_it() {
@@ -236,7 +294,7 @@ async fn random_bytes_end_it() {
 /// The peer reads nothing, so only the end itself can wake either half.
 #[tokio::test(start_paused = true)]
 async fn an_end_seen_by_one_half_wakes_the_other() {
-    let soon = std::time::Duration::from_secs(1);
+    let soon = Duration::from_secs(1);
     for reset_here in [true, false] {
         let (mut client, server) = tokio::io::duplex(64);
         let mut tasks = JoinSet::new();
@@ -259,6 +317,6 @@ async fn an_end_seen_by_one_half_wakes_the_other() {
             let error = recv.read(&mut [0; 8]).await.unwrap_err();
             assert_eq!(StreamReset::code_of(&error), Some(Code::LIMIT));
         }
-        tokio::time::timeout(soon, waiting.join_next()).await.unwrap();
+        timeout(soon, waiting.join_next()).await.unwrap();
     }
 }

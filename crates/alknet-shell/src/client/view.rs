@@ -142,6 +142,7 @@ pub(super) async fn view(
         maker,
         spot,
         state: State::default(),
+        resized: None,
         line: None,
         dials: JoinSet::new(),
         dialled: Instant::now(),
@@ -207,6 +208,8 @@ struct View {
     maker: Maker,
     spot: watch::Sender<Spot>,
     state: State,
+    /// The size that the node has yet to be told.
+    resized: Option<Size>,
     line: Option<Line>,
     dials: JoinSet<Result<Line, Failed>>,
     /// When the last was begun.
@@ -294,17 +297,14 @@ impl View {
 
     fn resize(&mut self, size: Size) {
         self.spot.send_modify(|spot| spot.size = size);
-        // A line that takes nothing more is replaced, and the next begins with this size.
-        if let Some(line) = &self.line {
-            let _ = line.outgoing.try_send(Frame::Resize(size));
-        }
+        self.resized = Some(size);
     }
 
     /// Sends what there is to send and room for.
     fn send(&mut self) {
         let Some(line) = &self.line else { return };
         while let Ok(permit) = line.outgoing.try_reserve() {
-            match self.state.next() {
+            match self.resized.take().map(Frame::Resize).or_else(|| self.state.next()) {
                 Some(frame) => permit.send(frame),
                 None => return,
             }
@@ -319,8 +319,7 @@ impl View {
         self.state.attached(&line.attached).map_err(|error| ViewError::Protocol(error.into()))?;
         let attached = Box::new(line.attached.clone());
         // The terminal may have changed while the line was made.
-        let size = self.spot.borrow().size;
-        let _ = line.outgoing.try_send(Frame::Resize(size));
+        self.resized = Some(self.spot.borrow().size);
         self.pace = Pace::after(line.took);
         self.line = Some(line);
         self.dials.abort_all();
@@ -487,18 +486,4 @@ async fn next(line: &mut Option<Line>) -> Option<Incoming> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn on_a_slow_path_the_limits_grow_until_one_is_in_time() {
-        let mut pace = Pace::after(Duration::from_millis(20));
-        assert_eq!((pace.dial, pace.attach), (DIAL, ATTACH));
-        pace.late();
-        assert_eq!((pace.dial, pace.attach), (DIAL, ATTACH * 2));
-        (0..9).for_each(|_| pace.late());
-        assert_eq!((pace.dial, pace.attach), (FIRST, FIRST));
-        let pace = Pace::after(Duration::from_secs(2));
-        assert_eq!((pace.dial, pace.attach), (Duration::from_secs(6), Duration::from_secs(6)));
-    }
-}
+mod tests;
