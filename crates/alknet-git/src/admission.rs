@@ -20,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     engine::{Bounds, EngineError, Exchange, Framing},
-    push::{Gate, Guard, Lease, Progress, clean_locks_of, file_of},
-    repositories::{Repository, RepositoryError, Settings},
+    push::{Gate, Guard, Lease, Progress, clean_locks_of},
+    repositories::{Repository, RepositoryError, Settings, files::Folder},
     request::{Request, Service},
     server::{Caller, GitError, GitServer, blocking},
     slots::{Slot, Who},
@@ -38,6 +38,8 @@ const TRIES: usize = 3;
 #[derive(Debug)]
 pub struct Admitted {
     repository: Repository,
+    /// Its folder, whatever takes its name.
+    folder: Arc<Folder>,
     caller: Caller,
     login: Option<Login>,
     slot: Slot,
@@ -54,6 +56,11 @@ impl Deref for Admitted {
 }
 
 impl Admitted {
+    /// Its open folder.
+    pub(crate) fn folder(&self) -> Arc<Folder> {
+        self.folder.clone()
+    }
+
     /// Does something for the caller to its end, unless the credential of their request holds
     /// no more by then. As cancel safe as that.
     pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> Result<T, GitError> {
@@ -95,15 +102,13 @@ impl GitServer {
         let slot = self.0.slots.take(who(caller), self.limits().patience).await;
         let slot = slot.map_err(|_| GitError::Busy)?;
         for _ in 0..TRIES {
-            if let Some(repository) = there {
-                let caller = caller.clone();
-                return Ok(Admitted { repository, caller, login, slot, lease });
+            if let Some((repository, folder)) = there {
+                let (folder, caller) = (Arc::new(folder), caller.clone());
+                return Ok(Admitted { repository, folder, caller, login, slot, lease });
             }
-            (there, lease) = self.make(request, lease).await?;
-            if there.is_none() {
-                // Somebody else has made it, and has perhaps said more of it.
-                there = self.look(request, caller).await?;
-            }
+            lease = self.make(request, lease).await?;
+            // Somebody else may have made it, and have said more of it.
+            there = self.look(request, caller).await?;
         }
         Err(RepositoryError::Exists(request.repository.clone()).into())
     }
@@ -114,12 +119,12 @@ impl GitServer {
         &self,
         request: &Request,
         caller: &Caller,
-    ) -> Result<Option<Repository>, GitError> {
+    ) -> Result<Option<(Repository, Folder)>, GitError> {
         let (name, rights) = (&request.repository, caller.rights());
         let pushes = request.service == Service::ReceivePack;
         let there = {
             let (repositories, name) = (self.repositories().clone(), name.clone());
-            blocking(move || repositories.get(&name)).await
+            blocking(move || repositories.get_open(&name)).await
         };
         let there = match there {
             // That it fails tells that it is there.
@@ -130,7 +135,7 @@ impl GitServer {
             there => there?,
         };
         let may_make = pushes && rights.create(name) && rights.push(name);
-        let Some(repository) = there else {
+        let Some((repository, folder)) = there else {
             return if may_make { Ok(None) } else { Err(GitError::NotFound(name.clone())) };
         };
         match (rights.read(name) || repository.settings.public, rights.push(name)) {
@@ -139,7 +144,7 @@ impl GitServer {
             _ if pushes && repository.settings.mirror.is_some() => {
                 Err(GitError::Mirror(name.clone()))
             }
-            _ => Ok(Some(repository)),
+            _ => Ok(Some((repository, folder))),
         }
     }
 
@@ -149,14 +154,14 @@ impl GitServer {
         &self,
         request: &Request,
         lease: Option<Lease>,
-    ) -> Result<(Option<Repository>, Option<Lease>), GitError> {
+    ) -> Result<Option<Lease>, GitError> {
         let (repositories, name) = (self.repositories().clone(), request.repository.clone());
         blocking(move || match repositories.create(&name, &Settings::default()) {
             Ok(repository) => {
                 lease.iter().for_each(|lease| lease.made(&repository.path));
-                Ok((Some(repository), lease))
+                Ok(lease)
             }
-            Err(RepositoryError::Exists(_)) => Ok((None, lease)),
+            Err(RepositoryError::Exists(_)) => Ok(lease),
             Err(error) => Err(error),
         })
         .await
@@ -178,7 +183,7 @@ impl GitServer {
         let _stops = stop.clone().drop_guard();
         let guarded = request.service == Service::ReceivePack && framing != Framing::Advertisement;
         let guard = match guarded {
-            true => Some(Arc::new(self.guard(&admitted).await?)),
+            true => Some(Arc::new(self.guard(&admitted)?)),
             false => None,
         };
         let exchange = Exchange {
@@ -206,13 +211,9 @@ impl GitServer {
         Bounds { pack, ..bounds }
     }
 
-    async fn guard(&self, admitted: &Admitted) -> Result<Guard, GitError> {
-        let Admitted { repository, caller, lease, .. } = admitted;
-        let folder = {
-            let repository = repository.clone();
-            let file = move || file_of(&repository.path).map_err(|error| repository.failed(error));
-            blocking(file).await?
-        };
+    fn guard(&self, admitted: &Admitted) -> Result<Guard, GitError> {
+        let Admitted { repository, folder, caller, lease, .. } = admitted;
+        let folder = folder.id().map_err(|error| repository.failed(error))?;
         Ok(Guard {
             repositories: self.repositories().clone(),
             repository: repository.clone(),

@@ -2,18 +2,21 @@
 //!
 //! Objects are named by the SHA-256 of their content and lie in `lfs/objects` of the
 //! repository, locks in `lfs/locks.json`. Nothing that a push refers to is looked at, so an
-//! object stays until its repository goes.
+//! object stays until its repository goes. Whoever was let into a repository stays in its
+//! folder: what they send or lock is where that is, and nowhere when it is gone.
 
 pub(crate) mod locks;
 pub(crate) mod objects;
 mod pace;
+pub(crate) mod root;
 mod transfer;
 
 use std::{
     collections::HashMap,
+    fs,
     fs::File,
     io,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -21,11 +24,11 @@ use std::{
 use locks::Locks;
 use objects::{Incoming, Objects, Oid};
 use pace::Pace;
+use root::Root;
 
 use crate::{
     admission::Admitted,
     name::RepositoryName,
-    repositories::Repository,
     request::{Request, Service},
     server::{Caller, GitError, GitServer},
 };
@@ -61,6 +64,9 @@ pub enum LfsError {
     /// Nobody locks a file of such a name.
     #[error("no file has such a path")]
     Path,
+    /// The repository has been removed.
+    #[error("the repository is gone")]
+    Gone,
     /// The owner wants none here.
     #[error("large files are not kept here")]
     Off,
@@ -119,8 +125,8 @@ impl GitServer {
         if write && !repository.settings.lfs {
             return Err(LfsError::Off.into());
         }
-        let folder = repository.path.join(FOLDER);
-        let (objects, locks) = (Objects::new(folder.clone()), Locks::new(folder));
+        let root = Root::new(self.repositories().clone(), repository.folder());
+        let (objects, locks) = (Objects::new(root.clone()), Locks::new(root));
         Ok(Lfs { objects, locks, server: self.clone(), caller: caller.clone(), repository })
     }
 }
@@ -139,10 +145,9 @@ impl Lfs {
         wanted: Vec<(Oid, u64)>,
         upload: bool,
     ) -> Result<Vec<Verdict>, LfsError> {
-        let (objects, rooms, repository) =
-            (self.objects.clone(), self.rooms(), Repository::clone(&self.repository));
+        let (objects, rooms, quota) = (self.objects.clone(), self.rooms(), self.quota());
         blocking(move || {
-            let mut room = if upload { rooms.left(&repository, &objects)? } else { 0 };
+            let mut room = if upload { rooms.left(&objects, quota)? } else { 0 };
             let verdict = |(oid, size): &(Oid, u64)| {
                 Ok(match objects.size_of(oid)? {
                     Some(there) if there == *size => Verdict::There,
@@ -180,9 +185,12 @@ impl Lfs {
 
     /// Takes room, if there is some for what is to come as well.
     async fn room(&self, bytes: u64, to_come: u64) -> Result<Room, LfsError> {
-        let (objects, rooms, repository) =
-            (self.objects.clone(), self.rooms(), Repository::clone(&self.repository));
-        blocking(move || rooms.take(&repository, &objects, bytes, to_come)).await
+        let (objects, rooms, quota) = (self.objects.clone(), self.rooms(), self.quota());
+        blocking(move || rooms.take(&objects, quota, bytes, to_come)).await
+    }
+
+    fn quota(&self) -> Option<u64> {
+        self.repository.settings.quota
     }
 
     fn rooms(&self) -> Rooms {
@@ -241,68 +249,73 @@ impl Upload<'_> {
 /// Takes away what a crash has left of uploads to a repository, while there are none. Waits for
 /// the disk.
 pub(crate) fn sweep(repository: &Path) {
-    if let Err(error) = Objects::new(repository.join(FOLDER)).sweep() {
-        let path = repository.display();
-        tracing::warn!(%path, %error, "large files that did not arrive stay behind");
+    match fs::remove_dir_all(repository.join(objects::INCOMING)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            let path = repository.display();
+            tracing::warn!(%path, %error, "large files that did not arrive stay behind");
+        }
+        _ => {}
     }
 }
 
 /// Whether a repository has large files or locks of them.
 pub(crate) fn has_any(repository: &Path) -> bool {
-    let folder = repository.join(FOLDER);
-    folder.join(objects::FOLDER).exists() || folder.join(locks::FILE).exists()
+    let locks = repository.join(FOLDER).join(locks::FILE);
+    repository.join(objects::FOLDER).exists() || locks.exists()
 }
 
-/// What uploads in progress will take of the quotas of their repositories. Clones share it.
+/// What uploads in progress will take of the quotas of their repositories, by the files that
+/// their folders are. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rooms(Arc<Mutex<HashMap<RepositoryName, u64>>>);
+pub(crate) struct Rooms(Arc<Mutex<HashMap<(u64, u64), u64>>>);
 
 /// A part of a quota, until it is dropped.
 #[derive(Debug)]
 struct Room {
     rooms: Rooms,
-    name: RepositoryName,
+    folder: (u64, u64),
     bytes: u64,
 }
 
 impl Rooms {
     /// How many bytes more a repository may have. Waits for the disk.
-    fn left(&self, repository: &Repository, objects: &Objects) -> Result<u64, LfsError> {
-        let Some(quota) = repository.settings.quota else { return Ok(MAX_OBJECT) };
-        let used = self.used(repository, objects)?;
+    fn left(&self, objects: &Objects, quota: Option<u64>) -> Result<u64, LfsError> {
+        let Some(quota) = quota else { return Ok(MAX_OBJECT) };
+        let used = self.used(objects)?;
         Ok(quota.saturating_sub(used))
     }
 
     /// Takes so many of them, if there are `to_come` as well, which are left to others.
     fn take(
         &self,
-        repository: &Repository,
         objects: &Objects,
+        quota: Option<u64>,
         bytes: u64,
         to_come: u64,
     ) -> Result<Room, LfsError> {
         if bytes.saturating_add(to_come) > MAX_OBJECT {
             return Err(LfsError::Full);
         }
-        let name = repository.name.clone();
+        let folder = objects.root().id()?;
         // Taken before it is looked, so that of two at once not both find the same room.
-        *self.lock().entry(name.clone()).or_default() += bytes;
-        let room = Room { rooms: self.clone(), name, bytes };
-        let Some(quota) = repository.settings.quota else { return Ok(room) };
-        let fits = self.used(repository, objects)?.saturating_add(to_come) <= quota;
+        *self.lock().entry(folder).or_default() += bytes;
+        let room = Room { rooms: self.clone(), folder, bytes };
+        let Some(quota) = quota else { return Ok(room) };
+        let fits = self.used(objects)?.saturating_add(to_come) <= quota;
         if fits { Ok(room) } else { Err(LfsError::Full) }
     }
 
     /// What a repository has, with what is on its way.
-    fn used(&self, repository: &Repository, objects: &Objects) -> Result<u64, LfsError> {
-        let there = repository.measure().map_err(io::Error::other)?;
+    fn used(&self, objects: &Objects) -> Result<u64, LfsError> {
+        let root = objects.root();
+        let there = root.size()?;
         // What has arrived of an upload is among what it has taken.
         let there = there.saturating_sub(objects.incoming()?);
-        let taken = self.lock().get(&repository.name).copied().unwrap_or_default();
+        let taken = self.lock().get(&root.id()?).copied().unwrap_or_default();
         Ok(there.saturating_add(taken))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RepositoryName, u64>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(u64, u64), u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -310,10 +323,10 @@ impl Rooms {
 impl Drop for Room {
     fn drop(&mut self) {
         let mut all = self.rooms.lock();
-        if let Some(taken) = all.get_mut(&self.name) {
+        if let Some(taken) = all.get_mut(&self.folder) {
             *taken = taken.saturating_sub(self.bytes);
             if *taken == 0 {
-                all.remove(&self.name);
+                all.remove(&self.folder);
             }
         }
     }
@@ -327,16 +340,11 @@ async fn blocking<T: Send + 'static>(
     done.map_err(io::Error::other)?
 }
 
-/// The file, for [`io::Error`]s that say which.
-fn at(path: &Path) -> impl FnOnce(io::Error) -> io::Error + use<> {
-    let path = PathBuf::from(path);
-    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-}
-
 #[cfg(test)]
 mod tests {
     use alknet_core::{Alpn, Audit, AuthContext, TransportKind};
     use alknet_testing::identities::identity;
+    use sha2::{Digest as _, Sha256};
 
     use super::*;
     use crate::{
@@ -348,19 +356,80 @@ mod tests {
     const MIB: usize = 1 << 20;
     const OID: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-    #[tokio::test]
-    async fn what_is_only_announced_takes_no_room() {
+    /// The folder of the repository `notes`.
+    pub(super) fn root() -> (tempfile::TempDir, Root) {
         let folder = tempfile::tempdir().unwrap();
         let repositories = Repositories::open(folder.path()).unwrap();
+        let name = "notes".parse().unwrap();
+        repositories.create(&name, &Settings::default()).unwrap();
+        let open = repositories.folder(&name).unwrap().unwrap();
+        (folder, Root::new(repositories, Arc::new(open)))
+    }
+
+    /// A server with the repository `notes`, which may have 20 MiB.
+    fn server(folder: &Path) -> GitServer {
+        let repositories = Repositories::open(folder).unwrap();
         let quota = Some(20 * MIB as u64);
-        let name: RepositoryName = "notes".parse().unwrap();
-        repositories.create(&name, &Settings { quota, ..Settings::default() }).unwrap();
-        let engine = InstalledGit::none();
-        let server = GitServer::new(GitConfig::new(repositories, engine, Audit::to_log()));
+        let settings = Settings { quota, ..Settings::default() };
+        repositories.create(&"notes".parse().unwrap(), &settings).unwrap();
+        GitServer::new(GitConfig::new(repositories, InstalledGit::none(), Audit::to_log()))
+    }
+
+    async fn writes(server: &GitServer, name: &str) -> Lfs {
         let alpn = Alpn::service("git").unwrap();
         let mut auth = AuthContext::anonymous(alpn, TransportKind::Quic, None);
         auth.identity = Some(Arc::new(identity("ann", &["git"])));
-        let lfs = server.lfs(&name, true, &Caller::of(auth)).await.unwrap();
+        server.lfs(&name.parse().unwrap(), true, &Caller::of(auth)).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_takes_room_of_a_renamed_repository() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = server(folder.path());
+        let before = writes(&server, "notes").await;
+        let begin = async |lfs: &Lfs, size: usize| {
+            lfs.receive(&OID.parse().unwrap(), size as u64).await.map(drop)
+        };
+        let mut coming = before.receive(&OID.parse().unwrap(), 15 << 20).await.unwrap();
+        coming.write(&vec![7; 15 * MIB]).await.unwrap();
+        let repositories = server.repositories();
+        repositories.rename(&"notes".parse().unwrap(), &"wiki".parse().unwrap()).unwrap();
+        let after = writes(&server, "wiki").await;
+        for lfs in [&before, &after] {
+            assert!(matches!(begin(lfs, 5 * MIB).await, Err(LfsError::Full)));
+            begin(lfs, 4 * MIB).await.unwrap();
+        }
+        drop(coming);
+        begin(&after, 19 * MIB).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_comes_to_its_end_while_its_repository_is_removed_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = server(folder.path());
+        let name: RepositoryName = "notes".parse().unwrap();
+        let oid: Oid = hex::encode(Sha256::digest(b"large")).parse().unwrap();
+        for _ in 0..30 {
+            let lfs = writes(&server, "notes").await;
+            let mut upload = lfs.receive(&oid, 5).await.unwrap();
+            upload.write(b"large").await.unwrap();
+            let (repositories, removed) = (server.repositories().clone(), name.clone());
+            let removing = tokio::task::spawn_blocking(move || repositories.delete(&removed));
+            let (finished, removed) = tokio::join!(upload.finish(), removing);
+            assert!(matches!(finished, Ok(()) | Err(LfsError::Gone)), "{finished:?}");
+            removed.unwrap().unwrap();
+            let work = fs::read_dir(folder.path().join(".work")).unwrap();
+            let left = work.filter(|entry| entry.as_ref().unwrap().path().is_dir());
+            assert_eq!(left.count(), 0);
+            server.repositories().create(&name, &Settings::default()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_only_announced_takes_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = server(folder.path());
+        let lfs = writes(&server, "notes").await;
 
         let begin = async |size: usize| lfs.receive(&OID.parse().unwrap(), size as u64).await;
         let mut announced = begin(19 * MIB).await.unwrap();
@@ -376,7 +445,7 @@ mod tests {
         for _ in 0..19 {
             alone.write(&vec![7; MIB]).await.unwrap();
         }
-        assert_eq!(server.0.rooms.lock()[&name], 19 * MIB as u64);
+        assert_eq!(server.0.rooms.lock()[&lfs.objects.root().id().unwrap()], 19 * MIB as u64);
         assert!(matches!(alone.write(&[7]).await, Err(LfsError::Size)));
     }
 }

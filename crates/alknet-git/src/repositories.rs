@@ -183,10 +183,18 @@ impl Repositories {
 
     /// A repository; `None` if there is none of this name.
     pub fn get(&self, name: &RepositoryName) -> Result<Option<Repository>, RepositoryError> {
+        Ok(self.get_open(name)?.map(|(repository, _)| repository))
+    }
+
+    /// The same, and its open folder, which stays the same when another takes the name.
+    pub(crate) fn get_open(
+        &self,
+        name: &RepositoryName,
+    ) -> Result<Option<(Repository, Folder)>, RepositoryError> {
         let path = self.path(name);
         let Some(folder) = self.folder(name)? else { return Ok(None) };
         let settings = self.effective(Settings::read(&folder, &path)?);
-        Ok(Some(Repository { name: name.clone(), path, settings }))
+        Ok(Some((Repository { name: name.clone(), path, settings }, folder)))
     }
 
     /// A repository that has to be there.

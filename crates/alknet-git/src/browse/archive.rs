@@ -43,9 +43,11 @@ use format::{Kept, Writer};
 /// How large a piece of an archive is, in bytes, and how many wait to be taken.
 const CHUNK: usize = 64 * 1024;
 const CHUNKS: usize = 4;
-/// The most entries of an archive, and the longest path in it.
+/// The most entries of an archive, and how many bytes their paths have at most: each and all
+/// together, as zip has them once more at its end.
 const MAX_ENTRIES: usize = 200_000;
 const MAX_PATH: usize = 4096;
+const MAX_PATHS: usize = 32 * 1024 * 1024;
 /// The longest prefix, in bytes.
 const MAX_PREFIX: usize = 200;
 /// How much of an id is in the name of an archive.
@@ -223,7 +225,8 @@ impl Job {
     }
 
     fn all(&self, writer: &mut Writer) -> Result<(), BrowseError> {
-        let mut files = Files { job: self, writer, attributes: Attributes::new(), entries: 0 };
+        let attributes = Attributes::new();
+        let mut files = Files { job: self, writer, attributes, entries: 0, paths: 0 };
         if !self.prefix.0.is_empty() {
             let put = files.writer.put(self.prefix.0.as_bytes(), &Kept::Folder);
             put.map_err(|error| self.written(error))?;
@@ -258,7 +261,9 @@ struct Files<'a> {
     job: &'a Job,
     writer: &'a mut Writer,
     attributes: Attributes,
+    /// How many entries were found so far, and how many bytes their paths have.
     entries: usize,
+    paths: usize,
 }
 
 impl Files<'_> {
@@ -276,8 +281,9 @@ impl Files<'_> {
                 continue;
             };
             path.extend_from_slice(&name);
-            self.count(&path)?;
-            if self.attributes.is_ignored(path.as_ref(), mode.is_tree()) {
+            let brake = &self.job.opened.brake;
+            brake.check()?;
+            if self.attributes.is_ignored(brake, path.as_ref(), mode.is_tree())? {
                 continue;
             }
             if mode.is_tree() {
@@ -294,13 +300,14 @@ impl Files<'_> {
         Ok(())
     }
 
-    fn count(&mut self, path: &BString) -> Result<(), BrowseError> {
-        self.job.opened.brake.check()?;
+    /// Counts an entry whose path is so long, before it takes memory.
+    fn count(&mut self, path: usize) -> Result<(), BrowseError> {
         self.entries += 1;
-        if self.entries > MAX_ENTRIES {
+        self.paths += self.job.prefix.0.len() + path;
+        if self.entries > MAX_ENTRIES || self.paths > MAX_PATHS {
             return Err(BrowseError::ManyEntries(MAX_ENTRIES));
         }
-        match path.len() > MAX_PATH {
+        match path > MAX_PATH {
             true => Err(BrowseError::Deep(MAX_DEPTH)),
             false => Ok(()),
         }
@@ -308,7 +315,8 @@ impl Files<'_> {
 
     /// Looks into a folder, whose attributes hold until it is left.
     fn folder(&mut self, id: ObjectId, path: &BString) -> Result<Folder, BrowseError> {
-        let opened = &self.job.opened;
+        let job = self.job;
+        let opened = &job.opened;
         let mut buffer = Vec::new();
         let data = opened.find(id, Kind::Tree, &mut buffer)?;
         let mut entries = Vec::new();
@@ -318,15 +326,16 @@ impl Files<'_> {
             if !is_name(entry.filename) {
                 return Err(BrowseError::OddName(entry.filename.to_str_lossy().into_owned()));
             }
+            self.count(path.len() + entry.filename.len())?;
             if entry.filename == ".gitattributes" && entry.mode.is_blob() {
                 attributes = Some(entry.oid.to_owned());
             }
             entries.push((entry.filename.to_owned(), entry.mode, entry.oid.to_owned()));
         }
-        let has_attributes = match attributes {
-            Some(id) => self.attributes.enter(opened, path.as_ref(), id)?,
-            None => false,
-        };
+        if let Some(id) = attributes {
+            self.attributes.enter(opened, path.as_ref(), id)?;
+        }
+        let has_attributes = attributes.is_some();
         Ok(Folder { entries: entries.into_iter(), path: path.len(), has_attributes })
     }
 

@@ -47,8 +47,18 @@ pub enum BrowseError {
     #[error("an object has more than {0} bytes")]
     LargeObject(usize),
     /// There is more in the archive than there may be.
-    #[error("an archive has {0} entries at most")]
+    #[error("an archive has {0} entries and 32 MiB of paths at most")]
     ManyEntries(usize),
+    /// A pattern in a file of attributes takes too long to match.
+    #[error("line {line} of {path} has a pattern with more than {limit} times **")]
+    Stars {
+        /// Where the file is.
+        path: String,
+        /// The line, from one on.
+        line: usize,
+        /// How many a pattern may have.
+        limit: usize,
+    },
     /// A folder is deeper than it may be.
     #[error("folders are {0} deep at most")]
     Deep(usize),
@@ -91,7 +101,11 @@ impl BrowseError {
     pub fn is_size(&self) -> bool {
         matches!(
             self,
-            Self::TooLarge { .. } | Self::LargeObject(_) | Self::ManyEntries(_) | Self::Deep(_)
+            Self::TooLarge { .. }
+                | Self::LargeObject(_)
+                | Self::ManyEntries(_)
+                | Self::Stars { .. }
+                | Self::Deep(_)
         )
     }
 }

@@ -10,7 +10,7 @@ use gix::{
     odb,
 };
 
-use super::{BrowseError, Shared, TreePath, bounds::Brake};
+use super::{BrowseError, MAX_OBJECT, Shared, TreePath, bounds::Brake};
 use crate::repositories::Repository;
 
 /// How much memory is used to read an object only once, in bytes.
@@ -27,7 +27,7 @@ pub(super) struct Opened {
     pub(super) repository: Repository,
     pub(super) brake: Brake,
     git: gix::Repository,
-    /// The largest object that is read.
+    /// The largest object that is read: beyond [`MAX_OBJECT`] only the content of a file.
     largest: usize,
     hidden: Vec<Hidden>,
 }
@@ -100,6 +100,11 @@ impl Opened {
         self.brake.check()?;
         if kind == Kind::Tree && id.is_empty_tree() {
             return Ok(&[]);
+        }
+        // Only files may be larger, where they are looked into for what is in them.
+        let is_file = kind == Kind::Blob || self.largest <= MAX_OBJECT;
+        if !is_file && self.header(id)?.size() > MAX_OBJECT as u64 {
+            return Err(BrowseError::LargeObject(MAX_OBJECT));
         }
         match self.git.objects.try_find(&id, buffer) {
             Ok(Some(Data { kind: found, data, .. })) if found == kind => Ok(data),

@@ -25,6 +25,7 @@ use crate::{
         MAX_BATCH, Verdict,
         locks::{Filter, Unlocked},
         objects::Oid,
+        root::path_of,
     },
 };
 
@@ -104,8 +105,8 @@ impl Asks {
         self.only(Method::GET, &name, request.method()).await?;
         let lfs = self.server.lfs(&name, false, &self.caller).await?;
         match lfs.open(&oid).await? {
-            Some(_) => {
-                let (path, limits) = (lfs.objects.path(&oid), self.server.limits());
+            Some((there, _)) => {
+                let (path, limits) = (path_of(&there), self.server.limits());
                 Ok(file::answer(&path, request, limits, Arc::default(), lfs).await)
             }
             None => Err(no_object()),
@@ -217,12 +218,14 @@ impl Asks {
         request: Request,
     ) -> Result<T, Refusal> {
         self.only(Method::POST, name, request.method()).await?;
-        if self.caller.identity.is_none() {
-            self.read(name).await?;
-        }
-        match parsed(request).await {
-            Ok(posted) => Ok(posted),
-            Err(refusal) => Err(self.seen(name, refusal).await),
+        // Whoever may push is let in once it is known what they want: that may make it.
+        let reads = match self.caller.rights().push(name) {
+            true => None,
+            false => Some(self.read(name).await?),
+        };
+        match (parsed(request).await, reads) {
+            (Err(refusal), None) => Err(self.seen(name, refusal).await),
+            (posted, _) => posted,
         }
     }
 }

@@ -114,6 +114,7 @@ impl From<LfsError> for Refusal {
             LfsError::Full => {
                 (StatusCode::INSUFFICIENT_STORAGE, "the repository may not grow by so much")
             }
+            LfsError::Gone => return Self::Unseen,
             LfsError::Off => (StatusCode::FORBIDDEN, "large files are not kept here"),
             LfsError::Path => (StatusCode::UNPROCESSABLE_ENTITY, "no file has such a path"),
             LfsError::Locks => {

@@ -1,6 +1,7 @@
 //! Requests by hand, and the real git, against the routes.
 
 mod large_files;
+mod moved;
 mod places;
 mod revoked;
 

@@ -2,20 +2,16 @@
 //!
 //! Clients ask before they push; a push itself is not held against them.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    ops::Bound,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, io, ops::Bound, time::Duration};
 
 use alknet_core::Identity;
 use serde::{Deserialize, Serialize};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{LfsError, at, blocking};
+use super::{
+    FOLDER, LfsError, blocking,
+    root::{Root, gone},
+};
 use crate::repositories::files::Folder;
 
 /// Where the locks are.
@@ -82,14 +78,14 @@ pub(crate) enum Unlocked {
 
 /// The locks of one repository. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Locks(Arc<Path>);
+pub(crate) struct Locks(Root);
 
 type All = BTreeMap<String, Lock>;
 
 impl Locks {
-    /// Those in the folder of large files of a repository.
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self(folder.into())
+    /// Those of a repository.
+    pub(crate) fn new(root: Root) -> Self {
+        Self(root)
     }
 
     /// Locks a file for somebody; `Err` in `Ok` is the lock that it has already.
@@ -169,14 +165,14 @@ impl Locks {
     ) -> Result<T, LfsError> {
         let locks = self.clone();
         blocking(move || {
-            fs::create_dir_all(&locks.0).map_err(at(&locks.0))?;
-            let folder = Folder::open(&locks.0).map_err(at(&locks.0))?;
-            let _guard = folder.lock(GUARD, PATIENCE)?;
+            let folder = locks.0.make(FOLDER)?;
+            let _guard = folder.lock(GUARD, PATIENCE).map_err(gone)?;
             let mut all = read(&folder)?;
             let before = all.clone();
             let done = work(&mut all)?;
             if all != before {
-                folder.replace(FILE, &serde_json::to_vec(&all).map_err(io::Error::other)?)?;
+                let text = serde_json::to_vec(&all).map_err(io::Error::other)?;
+                folder.replace(FILE, &text).map_err(gone)?;
             }
             Ok(done)
         })
@@ -184,11 +180,7 @@ impl Locks {
     }
 
     fn read(&self) -> Result<All, LfsError> {
-        match Folder::open(&self.0) {
-            Ok(folder) => read(&folder),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(All::new()),
-            Err(error) => Err(at(&self.0)(error).into()),
-        }
+        self.0.find(FOLDER)?.map_or_else(|| Ok(All::new()), |folder| read(&folder))
     }
 }
 
@@ -209,11 +201,11 @@ mod tests {
     use alknet_testing::identities::identity;
 
     use super::*;
+    use crate::lfs::tests::root;
 
     fn locks() -> (tempfile::TempDir, Locks) {
-        let folder = tempfile::tempdir().unwrap();
-        let locks = Locks::new(folder.path().join("lfs"));
-        (folder, locks)
+        let (folder, root) = root();
+        (folder, Locks::new(root))
     }
 
     #[tokio::test]

@@ -1,23 +1,20 @@
 //! Objects, named by what is in them.
 
-use std::{
-    fmt, fs,
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-    str::FromStr,
-    sync::Arc,
-};
+use std::{fmt, fs::File, str::FromStr};
 
 use bytes::BytesMut;
 use sha2::{Digest as _, Sha256};
-use tempfile::NamedTempFile;
 
-use super::{LfsError, at, blocking};
+use super::{
+    LfsError, blocking,
+    root::{Part, Root, path_of},
+};
+use crate::repositories::files;
 
-/// The folder of objects among the large files.
-pub(super) const FOLDER: &str = "objects";
+/// The folder of objects in a repository.
+pub(super) const FOLDER: &str = "lfs/objects";
 /// Where objects are while they are received.
-const INCOMING: &str = "incoming";
+pub(super) const INCOMING: &str = "lfs/incoming";
 /// How much is hashed and written at once, in bytes.
 const CHUNK: usize = 256 * 1024;
 
@@ -34,6 +31,13 @@ impl Oid {
     /// As it is written.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The folder in a repository that it is in.
+    fn folder(&self) -> String {
+        let (first, rest) = self.0.split_at(2);
+        let (second, _) = rest.split_at(2);
+        format!("{FOLDER}/{first}/{second}")
     }
 }
 
@@ -53,32 +57,24 @@ impl fmt::Display for Oid {
     }
 }
 
-/// The objects in one folder. Cheap to clone.
+/// The objects of one repository. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Objects(Arc<Path>);
+pub(crate) struct Objects(Root);
 
 impl Objects {
-    /// Those in the folder of large files of a repository.
-    pub(crate) fn new(folder: PathBuf) -> Self {
-        Self(folder.into())
+    /// Those of a repository.
+    pub(crate) fn new(root: Root) -> Self {
+        Self(root)
     }
 
-    /// Where an object is, if it is there.
-    pub(crate) fn path(&self, oid: &Oid) -> PathBuf {
-        let (first, rest) = oid.0.split_at(2);
-        let (second, _) = rest.split_at(2);
-        self.0.join(FOLDER).join(first).join(second).join(&oid.0)
+    /// The folder of their repository.
+    pub(super) fn root(&self) -> &Root {
+        &self.0
     }
 
     /// How many bytes an object has; `None` if it is not there. Waits for the disk.
     pub(crate) fn size_of(&self, oid: &Oid) -> Result<Option<u64>, LfsError> {
-        let path = self.path(oid);
-        match fs::symlink_metadata(&path) {
-            Ok(found) if found.is_file() => Ok(Some(found.len())),
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(at(&path)(error).into()),
-        }
+        Ok(self.find(oid)?.map(|(_, size)| size))
     }
 
     /// The same without waiting in this task.
@@ -88,47 +84,34 @@ impl Objects {
     }
 
     /// An object's content and size; `None` if it is not there.
-    pub(crate) async fn open(&self, oid: &Oid) -> Result<Option<(fs::File, u64)>, LfsError> {
+    pub(crate) async fn open(&self, oid: &Oid) -> Result<Option<(File, u64)>, LfsError> {
         let (objects, oid) = (self.clone(), oid.clone());
-        blocking(move || {
-            let Some(size) = objects.size_of(&oid)? else { return Ok(None) };
-            let path = objects.path(&oid);
-            Ok(Some((fs::File::open(&path).map_err(at(&path))?, size)))
-        })
-        .await
+        blocking(move || objects.find(&oid)).await
+    }
+
+    fn find(&self, oid: &Oid) -> Result<Option<(File, u64)>, LfsError> {
+        let Some(folder) = self.0.find(&oid.folder())? else { return Ok(None) };
+        let Some(file) = folder.file(oid.as_str())? else { return Ok(None) };
+        let size = file.metadata()?.len();
+        Ok(Some((file, size)))
     }
 
     /// Begins to receive an object of exactly `size` bytes.
     pub(crate) async fn receive(&self, oid: &Oid, size: u64) -> Result<Incoming, LfsError> {
-        let (folder, objects, oid) = (self.0.join(INCOMING), self.clone(), oid.clone());
+        let (objects, oid) = (self.clone(), oid.clone());
+        let making = self.clone();
         let writing = blocking(move || {
-            fs::create_dir_all(&folder).map_err(at(&folder))?;
-            let file = NamedTempFile::new_in(&folder).map_err(at(&folder))?;
+            let file = Part::make(making.0.make(INCOMING)?)?;
             Ok(Writing { file, hash: Sha256::new() })
         });
         let writing = Some(writing.await?);
         Ok(Incoming { objects, oid, size, received: 0, buffer: BytesMut::new(), writing })
     }
 
-    /// Removes what uploads have left behind that were cut off by a crash, while there are
-    /// none. Waits for the disk.
-    pub(crate) fn sweep(&self) -> io::Result<()> {
-        match fs::remove_dir_all(self.0.join(INCOMING)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            done => done,
-        }
-    }
-
     /// How many bytes are in what is being received. Waits for the disk.
     pub(crate) fn incoming(&self) -> Result<u64, LfsError> {
-        let folder = self.0.join(INCOMING);
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            entries => entries.map_err(at(&folder))?,
-        };
-        // One that is gone by now has its place, or none.
-        let sizes = entries.filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()));
-        Ok(sizes.fold(0, u64::saturating_add))
+        let Some(folder) = self.0.find(INCOMING)? else { return Ok(0) };
+        Ok(files::size(&path_of(&folder))?)
     }
 }
 
@@ -147,7 +130,7 @@ pub(crate) struct Incoming {
 
 #[derive(Debug)]
 struct Writing {
-    file: NamedTempFile,
+    file: Part,
     hash: Sha256,
 }
 
@@ -167,7 +150,7 @@ impl Incoming {
         let mut bytes = std::mem::take(&mut self.buffer);
         let (writing, buffer) = blocking(move || {
             writing.hash.update(&bytes);
-            writing.file.write_all(&bytes)?;
+            writing.file.write(&bytes)?;
             bytes.clear();
             Ok((writing, bytes))
         })
@@ -189,16 +172,17 @@ impl Incoming {
             if hex::encode(hash.finalize()) != oid.as_str() {
                 return Err(LfsError::Content);
             }
-            file.as_file().sync_all()?;
-            let path = objects.path(&oid);
-            let folder = path.parent().unwrap_or(&path);
-            fs::create_dir_all(folder).map_err(at(folder))?;
-            file.persist(&path).map_err(|failed| at(&path)(failed.error))?;
-            // The names of the folders as well: each may be new.
-            for folder in path.ancestors().skip(1).take(4) {
-                fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
+            file.sync()?;
+            let (root, path) = (objects.root(), oid.folder());
+            let folder = root.make(&path)?;
+            file.publish(&folder, oid.as_str())?;
+            if let Err(error) = root.check() {
+                // Removed in this moment, and not to be in the way of that.
+                folder.remove_file(oid.as_str())?;
+                return Err(error);
             }
-            Ok(())
+            // The names of the folders as well: each may be new.
+            root.sync(&path)
         })
         .await
     }
@@ -206,12 +190,18 @@ impl Incoming {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{
+        fs,
+        path::{Path, PathBuf},
+    };
 
-    fn objects() -> (tempfile::TempDir, Objects) {
-        let folder = tempfile::tempdir().unwrap();
-        let objects = Objects::new(folder.path().join("lfs"));
-        (folder, objects)
+    use super::*;
+    use crate::lfs::tests::root;
+
+    fn objects() -> (tempfile::TempDir, PathBuf, Objects) {
+        let (folder, root) = root();
+        let lfs = folder.path().join("notes.git/lfs");
+        (folder, lfs, Objects::new(root))
     }
 
     fn oid_of(content: &[u8]) -> Oid {
@@ -234,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_received_is_there_by_its_hash() {
-        let (_folder, objects) = objects();
+        let (_folder, lfs, objects) = objects();
         for content in [&b""[..], b"large", &[7; 3 * CHUNK + 1]] {
             let oid = oid_of(content);
             assert!(objects.open(&oid).await.unwrap().is_none());
@@ -244,15 +234,15 @@ mod tests {
                 incoming.write(piece).await.unwrap();
             }
             incoming.finish().await.unwrap();
-            assert_eq!(fs::read(objects.path(&oid)).unwrap(), content);
-            assert_eq!(objects.open(&oid).await.unwrap().unwrap().1, size);
+            let (file, there) = objects.open(&oid).await.unwrap().unwrap();
+            assert_eq!((fs::read(path_of(&file)).unwrap().as_slice(), there), (content, size));
         }
-        assert_eq!((files(&objects.0).len(), objects.incoming().unwrap()), (3, 0));
+        assert_eq!((files(&lfs).len(), objects.incoming().unwrap()), (3, 0));
     }
 
     #[tokio::test]
     async fn what_is_wrong_leaves_nothing() {
-        let (folder, objects) = objects();
+        let (_folder, lfs, objects) = objects();
         let oid = oid_of(b"large");
         let begin = async |size| objects.receive(&oid, size).await.unwrap();
 
@@ -267,19 +257,23 @@ mod tests {
         assert!(matches!(short.finish().await, Err(LfsError::Size)));
         drop(begin(5).await);
 
-        assert_eq!(files(folder.path()), Vec::<PathBuf>::new());
+        assert_eq!(files(&lfs), Vec::<PathBuf>::new());
         assert_eq!(objects.size(&oid).await.unwrap(), None);
     }
 
     #[tokio::test]
     async fn what_a_crash_has_left_is_swept() {
-        let (_folder, objects) = objects();
-        objects.sweep().unwrap();
+        let (_folder, lfs, objects) = objects();
+        let repository = lfs.parent().unwrap();
+        crate::lfs::sweep(repository);
         let mut incoming = objects.receive(&oid_of(b"large"), 5).await.unwrap();
         incoming.write(b"large").await.unwrap();
-        assert_eq!(files(&objects.0).len(), 1);
-        incoming.writing.take().unwrap().file.keep().unwrap();
-        objects.sweep().unwrap();
-        assert_eq!(files(&objects.0), Vec::<PathBuf>::new());
+        assert_eq!(files(&lfs).len(), 1);
+        drop(incoming);
+        assert_eq!(files(&lfs), Vec::<PathBuf>::new());
+        fs::write(lfs.join("incoming/left"), "lar").unwrap();
+        assert_eq!(objects.incoming().unwrap(), 3);
+        crate::lfs::sweep(repository);
+        assert_eq!(files(&lfs), Vec::<PathBuf>::new());
     }
 }

@@ -105,6 +105,7 @@ impl TryFrom<LfsError> for Answer {
             LfsError::Content | LfsError::Size | LfsError::Path => 422,
             LfsError::Full | LfsError::Locks => 507,
             LfsError::Off => 403,
+            LfsError::Gone => 404,
             LfsError::Protocol | LfsError::Stalled | LfsError::Late(_) | LfsError::Io(_) => {
                 return Err(error);
             }

@@ -82,6 +82,7 @@ fn an_address_says_where_and_nothing_else() {
         "https://example.org%2fx/a",
         "https://ex%61mple.org/a",
         "https://.example.org/a",
+        "https://example.org./a",
         "https://[::1/a",
         "https://host::1/a",
         "https://example.org:99999/a",
@@ -382,6 +383,42 @@ async fn who_says_nothing_is_not_waited_for() {
     let waited = here.keeper.update(&name).await;
     let Err(KeeperError::Mirror(MirrorError::Git(error))) = waited else { panic!("{waited:?}") };
     assert!(matches!(error, RunError::Idle(limit) if limit == idle), "{error:?}");
+}
+
+/// Whoever asks for news waits for a place like the node itself.
+#[tokio::test]
+async fn no_more_look_at_a_time_than_may() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let url = format!("git://{}/a", listener.local_addr().unwrap());
+    let here = Fixture::with(loopback(), |config| {
+        config.mirrors.at_once = 1;
+        config.mirrors.idle = Duration::from_secs(1);
+    });
+    let [first, second] = ["a", "b"].map(|name| here.mirror(name, &url));
+    let accepted = |listener: &TcpListener| {
+        let listener = listener.try_clone().unwrap();
+        tokio::task::spawn_blocking(move || listener.accept().unwrap().0)
+    };
+    let mut looks = Box::pin(here.keeper.update(&first));
+    let asked = tokio::select! {
+        asked = accepted(&listener) => asked.unwrap(),
+        done = &mut looks => panic!("{done:?}"),
+    };
+    // The first waits in vain for an answer, and the second for the first.
+    let mut waits = Box::pin(here.keeper.update(&second));
+    let mut next = accepted(&listener);
+    tokio::select! {
+        biased;
+        _ = &mut next => panic!("two look at once"),
+        done = &mut waits => panic!("{done:?}"),
+        done = &mut looks => assert!(done.is_err(), "{done:?}"),
+    }
+    drop(asked);
+    tokio::select! {
+        asked = &mut next => drop(asked),
+        done = &mut waits => panic!("{done:?}"),
+    }
+    assert!(waits.await.is_err());
 }
 
 #[tokio::test]

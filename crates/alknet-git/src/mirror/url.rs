@@ -168,7 +168,9 @@ fn host(host: &str) -> Result<String, InvalidMirrorUrl> {
     let good = !host.is_empty()
         && host.len() <= 253
         && host.chars().all(plain)
-        && !host.starts_with(['-', '.']);
+        && !host.starts_with(['-', '.'])
+        // Some versions of curl take the dot off, and look up a name that is not pinned.
+        && !host.ends_with('.');
     if good { Ok(host.to_ascii_lowercase()) } else { Err(InvalidMirrorUrl::Host) }
 }
 

@@ -4,7 +4,7 @@ use std::{
     env,
     ffi::OsString,
     fs, io,
-    os::unix::fs::MetadataExt as _,
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,6 +32,8 @@ const GRACE: Duration = Duration::from_secs(2);
 const OTHERS_WRITE: u32 = 0o022;
 const EXECUTABLE: u32 = 0o111;
 const STICKY: u32 = 0o1000;
+/// How many links a way to a hook may have, as Linux has it.
+const MOST_LINKS: usize = 40;
 
 /// The hooks of the node's owner: programs `pre-receive`, `update` and `post-receive` in a
 /// folder for all repositories, and then in the folder of the repository's name within it.
@@ -208,27 +210,52 @@ fn variables(view: &View<'_>) -> Vec<(OsString, OsString)> {
     variables
 }
 
-/// The program behind a path; `None` if there is none. Its whole way has to be the owner's.
+/// The program behind a path; `None` if there is none. Its whole way has to be the owner's,
+/// links and what they stand in included: whoever can change where a name leads chooses the
+/// program, or that there is none.
 fn trusted(path: &Path) -> Result<Option<PathBuf>, UntrustedHook> {
     let failed = |source| UntrustedHook::File { path: path.into(), source };
-    let real = match fs::canonicalize(path) {
-        Ok(real) => real,
-        Err(error) if is_absent(&error) => return Ok(None),
-        Err(source) => return Err(failed(source)),
-    };
-    let file = fs::metadata(&real).map_err(failed)?;
-    if !file.is_file() || file.mode() & EXECUTABLE == 0 {
-        return Ok(None);
-    }
-    for step in real.ancestors() {
-        let it = fs::symlink_metadata(step).map_err(failed)?;
+    let absolute = std::path::absolute(path).map_err(failed)?;
+    let mut steps = steps(&absolute);
+    let (mut at, mut links) = (PathBuf::from("/"), 0);
+    while let Some(step) = steps.pop() {
+        match step.as_os_str().as_bytes() {
+            b".." => drop(at.pop()),
+            b"/" => at = step,
+            _ => at.push(&step),
+        }
+        let it = match fs::symlink_metadata(&at) {
+            Ok(it) => it,
+            Err(error) if is_absent(&error) => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        if it.is_file() && it.mode() & EXECUTABLE == 0 {
+            return Ok(None);
+        }
         let ours = it.uid() == 0 || it.uid() == rustix::process::geteuid().as_raw();
-        let closed = it.mode() & OTHERS_WRITE == 0 || (it.is_dir() && it.mode() & STICKY != 0);
+        // The mode of a link says nothing: what counts is the folder that it stands in.
+        let closed = it.is_symlink()
+            || it.mode() & OTHERS_WRITE == 0
+            || (it.is_dir() && it.mode() & STICKY != 0);
         if !ours || !closed {
-            return Err(UntrustedHook::Exposed(step.into()));
+            return Err(UntrustedHook::Exposed(at));
+        }
+        if it.is_symlink() {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(failed(io::ErrorKind::QuotaExceeded.into()));
+            }
+            let target = fs::read_link(&at).map_err(failed)?;
+            at.pop();
+            steps.extend(self::steps(&target));
         }
     }
-    Ok(Some(real))
+    Ok(fs::symlink_metadata(&at).map_err(failed)?.is_file().then_some(at))
+}
+
+/// The parts of a path, the first one last.
+fn steps(path: &Path) -> Vec<PathBuf> {
+    path.components().rev().map(|part| PathBuf::from(part.as_os_str())).collect()
 }
 
 fn is_absent(error: &io::Error) -> bool {
@@ -237,7 +264,7 @@ fn is_absent(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, chown};
+    use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 
     use super::*;
 
@@ -256,6 +283,38 @@ mod tests {
             heard
         };
         assert_eq!(tokio::join!(speaks, hears).1, SAID);
+    }
+
+    #[test]
+    fn a_way_to_a_hook_that_others_can_change_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let open = folder.path().join("open");
+        let closed = folder.path().join("closed");
+        for dir in [&open, &closed] {
+            fs::create_dir(dir).unwrap();
+        }
+        symlink("/bin/sh", open.join("update")).unwrap();
+        symlink("../open", closed.join("by")).unwrap();
+        symlink("../open/update", closed.join("update")).unwrap();
+        symlink("loop", closed.join("loop")).unwrap();
+        let exposed =
+            |path: PathBuf| matches!(trusted(&path), Err(UntrustedHook::Exposed(it)) if it == open);
+        mode(&open, 0o755);
+        let shell = fs::canonicalize("/bin/sh").unwrap();
+        for way in ["open/update", "closed/update", "closed/by/update", "closed/../open/update"] {
+            assert_eq!(trusted(&folder.path().join(way)).unwrap().as_ref(), Some(&shell), "{way}");
+        }
+        mode(&open, 0o775);
+        for way in ["open/update", "closed/update", "closed/by/update"] {
+            assert!(exposed(folder.path().join(way)), "{way}");
+        }
+        // Whoever can take a hook away decides as well.
+        assert!(exposed(open.join("pre-receive")));
+        assert!(trusted(&closed.join("pre-receive")).unwrap().is_none());
+        assert!(matches!(trusted(&closed.join("loop")), Err(UntrustedHook::File { .. })));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 use rustix::{
     fs::{
         AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, ResolveFlags, flock,
-        mkdirat, openat, openat2, renameat, renameat_with, statat, unlinkat,
+        fstat, mkdirat, openat, openat2, renameat, renameat_with, statat, unlinkat,
     },
     io::Errno,
 };
@@ -82,6 +82,18 @@ impl Folder {
             Err(Errno::EXIST) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Which file it is: its device and its inode.
+    pub(crate) fn id(&self) -> io::Result<(u64, u64)> {
+        let it = fstat(&self.0)?;
+        Ok((it.st_dev, it.st_ino))
+    }
+
+    /// Whether it is in another folder, or was when it was removed.
+    pub(crate) fn is_in(&self, other: &Self) -> io::Result<bool> {
+        let above = statat(&self.0, "..", AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok((above.st_dev, above.st_ino) == other.id()?)
     }
 
     /// Whether a regular file, and no link to one, has this name.

@@ -12,7 +12,7 @@ use std::{
 
 use alknet_core::{Audit, AuditChange, AuditEvent};
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
     task,
     time::{MissedTickBehavior, interval},
 };
@@ -107,6 +107,8 @@ struct Shared {
     wake: Notify,
     /// One collection at a time.
     turn: Semaphore,
+    /// As many looks of mirrors as may be at a time.
+    looks: Arc<Semaphore>,
 }
 
 /// A repository could not be looked after.
@@ -137,7 +139,8 @@ impl Keeper {
     /// One that does nothing yet.
     pub fn new(config: KeeperConfig) -> Self {
         let (waiting, wake, turn) = (Mutex::default(), Notify::new(), Semaphore::new(1));
-        Self(Arc::new(Shared { config, waiting, wake, turn }))
+        let looks = Arc::new(Semaphore::new(config.mirrors.at_once.max(1)));
+        Self(Arc::new(Shared { config, waiting, wake, turn, looks }))
     }
 
     /// Says that refs of a repository have changed. Neither waits nor blocks.
@@ -170,11 +173,27 @@ impl Keeper {
         Ok(Collected { before, after })
     }
 
-    /// Lets a mirror look for news now; gives what has changed. Cancel safe.
+    /// Lets a mirror look for news as soon as there is a place for it; gives what has changed.
+    /// Cancel safe.
     pub async fn update(&self, name: &RepositoryName) -> Result<Vec<RefChange>, KeeperError> {
+        self.look(name, None).await
+    }
+
+    async fn look(
+        &self,
+        name: &RepositoryName,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Result<Vec<RefChange>, KeeperError> {
         let (repository, _lock) = self.locked(name, MIRROR_LOCK).await?;
         let Some(mirror) = repository.settings.mirror.clone() else {
             return Err(KeeperError::NoMirror(name.clone()));
+        };
+        let _place = match place {
+            Some(place) => place,
+            None => {
+                let place = self.0.looks.clone().acquire_owned().await;
+                place.map_err(|_| KeeperError::Interrupted)?
+            }
         };
         let KeeperConfig { repositories, git, mirrors, nodes, .. } = &self.0.config;
         let nodes = nodes.as_deref();
@@ -306,7 +325,6 @@ impl Keeper {
     }
 
     async fn follow_mirrors(&self) {
-        let slots = Arc::new(Semaphore::new(self.0.config.mirrors.at_once.max(1)));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = Looks::default();
@@ -320,11 +338,10 @@ impl Keeper {
                     continue;
                 }
                 // The others are due at the next tick as well.
-                let Ok(slot) = slots.clone().try_acquire_owned() else { break };
+                let Ok(place) = self.0.looks.clone().try_acquire_owned() else { break };
                 let (keeper, wanted) = (self.clone(), name.clone());
                 looks.begin(name, async move {
-                    let _slot = slot;
-                    match keeper.update(&wanted).await {
+                    match keeper.look(&wanted, Some(place)).await {
                         Ok(_) | Err(KeeperError::Busy(_) | KeeperError::NoMirror(_)) => {}
                         Err(error) => {
                             let (name, error) = (wanted, chain(&error));

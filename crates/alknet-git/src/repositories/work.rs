@@ -81,6 +81,12 @@ impl Repositories {
         published
     }
 
+    /// Whether a repository has a name, be it another than when its folder was opened. One
+    /// that is removed has none, also while its files are still there.
+    pub(crate) fn is_named(&self, folder: &Folder) -> io::Result<bool> {
+        Ok(!folder.is_in(&self.0.work)?)
+    }
+
     /// Says that something is in `.work`, until it is dropped.
     pub(super) fn working(&self) -> io::Result<files::Lock> {
         let deadline = Instant::now() + PATIENCE;

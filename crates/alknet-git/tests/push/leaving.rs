@@ -100,7 +100,9 @@ impl Slow {
         let hooks = tempfile::tempdir().unwrap();
         let wait = |file: &str| format!("until [ -e HERE/{file} ]; do sleep 0.02; done");
         let (cut, go) = (wait("cut"), wait("go"));
-        let text = format!("echo $$ >HERE/begun\n{cut}\necho speaks\n{go}\ntouch HERE/done");
+        // It can be killed as soon as the file is there.
+        let begin = "echo $$ >HERE/begins\nmv HERE/begins HERE/begun";
+        let text = format!("{begin}\n{cut}\necho speaks\n{go}\ntouch HERE/done");
         let text = text.replace("HERE", hooks.path().to_str().unwrap());
         script(&hooks.path().join(hook), &text, 0o755);
         let owner = OwnerHooks::new(hooks.path());

@@ -23,8 +23,10 @@ use super::{BrowseError, Opened, Status, TreePath};
 /// The most entries that are looked at, and the most changes that are remembered.
 const MAX_VISITED: usize = 200_000;
 const MAX_CHANGES: usize = 3000;
-/// How deep it is looked.
+/// How deep it is looked, and how many bytes the paths of those folders have at most that are
+/// yet to be looked into.
 const MAX_PATH: usize = 4096;
+const MAX_LATER: usize = 16 * 1024 * 1024;
 /// So many added and so many deleted files at most are compared with each other to find out
 /// what was moved and changed at once; what was only moved is always found.
 const MAX_MOVED: usize = 50;
@@ -95,6 +97,8 @@ struct Found<'a> {
     path: BString,
     /// Those that are yet to be looked into.
     later: VecDeque<BString>,
+    /// How many bytes their paths have.
+    waiting: usize,
     changes: Vec<(BString, visit::Change)>,
     modified: Vec<Change>,
     visited: usize,
@@ -108,6 +112,7 @@ impl<'a> Found<'a> {
             opened,
             path,
             later: VecDeque::new(),
+            waiting: 0,
             changes: Vec::new(),
             modified: Vec::new(),
             visited: 0,
@@ -227,10 +232,12 @@ fn platform(opened: &Opened) -> Result<Platform, BrowseError> {
 impl Visit for Found<'_> {
     fn pop_front_tracked_path_and_set_current(&mut self) {
         self.path = self.later.pop_front().unwrap_or_default();
+        self.waiting -= self.path.len();
     }
 
     fn push_back_tracked_path_component(&mut self, component: &BStr) {
         self.push_path_component(component);
+        self.waiting += self.path.len();
         self.later.push_back(self.path.clone());
     }
 
@@ -253,7 +260,8 @@ impl Visit for Found<'_> {
             return visit::Action::Break(());
         }
         let found = self.changes.len() + self.modified.len();
-        if self.visited > MAX_VISITED || found >= MAX_CHANGES || self.path.len() > MAX_PATH {
+        let is_much = self.visited > MAX_VISITED || self.waiting > MAX_LATER;
+        if is_much || found >= MAX_CHANGES || self.path.len() > MAX_PATH {
             self.is_cut = true;
             return visit::Action::Break(());
         }

@@ -1,5 +1,7 @@
 //! Archives, as tar and unzip see them.
 
+mod attributes;
+
 use std::{
     collections::BTreeMap,
     io::{Cursor, Read as _},

@@ -1,5 +1,7 @@
 //! What somebody may have pushed, or a disk may have done.
 
+mod bounds;
+
 use gix::objs::Write as _;
 
 use super::*;

@@ -1,3 +1,5 @@
+mod moved;
+
 use std::{sync::Arc, time::Duration};
 
 use alknet_core::{Alpn, Audit, AuthContext, TransportKind};

@@ -105,8 +105,17 @@ async fn administers(
     }
     let begun = Instant::now();
     let (all, wanted) = (parts.git.repositories().clone(), name.clone());
-    let found = work(move || Ok(all.get(&wanted)?)).await?;
-    let visible = found.is_some_and(|found| found.settings.public || rights(context).read(name));
+    let found = tokio::task::spawn_blocking(move || all.get(&wanted)).await;
+    let reads = rights(context).read(name);
+    let visible = match found.map_err(CallError::internal)? {
+        Ok(found) => found.is_some_and(|found| found.settings.public || reads),
+        // That it fails tells that it is there.
+        Err(error) if !reads => {
+            tracing::warn!(%name, error = &error as &dyn std::error::Error, "a repository cannot be used");
+            false
+        }
+        Err(error) => return Err(unusable(error)),
+    };
     match visible {
         true => Err(CallError::forbidden(format!("you may not administer {name}"))),
         false => {

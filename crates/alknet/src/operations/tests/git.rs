@@ -100,6 +100,22 @@ async fn a_stranger_cannot_tell_what_there_is() {
     assert!(rig.log.0.lock().unwrap().iter().all(|entry| entry.event != "git-delete"));
 }
 
+/// A node that cannot say what a repository is does not say either that it is there.
+#[tokio::test]
+async fn a_damaged_one_is_not_told_from_none() {
+    let rig = Rig::new().await;
+    rig.call(&with("*"), "git/create", json!({ "name": "team/a" })).await.unwrap();
+    let path = rig.git.repositories().find(&"team/a".parse().unwrap()).unwrap().path;
+    std::fs::write(path.join("alknet.toml"), "public = ").unwrap();
+    for who in ["call:git/*", "call:git/*,git:admin:other"] {
+        for (there, missing) in questions("team/a").into_iter().zip(questions("team/b")) {
+            let answer = rig.call(&with(who), there.0, there.1).await.unwrap_err();
+            let other = rig.call(&with(who), missing.0, missing.1).await.unwrap_err();
+            assert_eq!(answer, other, "{} for {who}", there.0);
+        }
+    }
+}
+
 #[tokio::test]
 async fn who_reads_or_pushes_does_not_administer() {
     let rig = Rig::new().await;
