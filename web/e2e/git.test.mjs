@@ -284,6 +284,9 @@ const HOSTILE = `# Hello
 
 <details><summary>More</summary>Kept</details>
 
+<div><template shadowrootmode="closed" shadowrootclonable><script>window.owned = "shadow"</script>
+<img src="https://elsewhere.example/shadow.png" onerror="window.owned = 'shadow'"></template></div>
+
 The end of it
 
 <math><mtext><table><mglyph><style><!--</style><img title="--><img src=1 onerror=window.owned='mxss'>">
@@ -353,6 +356,40 @@ test("a text that takes too long is shown as it is, and holds nobody up", option
   assert.match(await page.locator(".source code").innerText(), /^\[a\]\(/);
   await page.goto(new URL(notes("/files/-/fine.rs"), page.url()).href);
   await page.locator(".source .hljs-keyword").first().waitFor();
+});
+
+/** Elements that a parser makes again in each paragraph that follows. */
+const OPEN = `<p>${Array.from({ length: 500 }, (_, at) => `<b a=${at}>`).join("")}`;
+const BOMB = `${OPEN}\n${"<p>x".repeat(100_000)}\n`;
+
+test("a short text of which a large page would become holds nobody up", options, async (t) => {
+  const names = Array.from({ length: 80_000 }, (_, at) => at.toString(36));
+  const bodies = names.slice(-30_000).map((name) => `<body ${name}>`);
+  const { node } = await hosted(t, {
+    files: {
+      "README.md": BOMB,
+      "template/README.md": `<div><template shadowrootmode=open>${BOMB}</template></div>\n`,
+      "noscript/README.md": `<noscript>\n${BOMB}`,
+      "table/README.md": `<table><tr><td>${BOMB}`,
+      "attributes/README.md": `<p ${names.join(" ")}>x</p>\n`,
+      "body/README.md": `<div>${bodies.join("")}</div>\n`,
+      "large/README.md": "- [a link](a), `code` and **more**\n".repeat(4_000),
+      "fine.rs": "fn main() {}\n",
+    },
+  });
+  const page = await looking(t, node, notes());
+  await page.getByRole("link", { name: "fine.rs" }).waitFor();
+  const deep = page.getByText("It is shown as it is: it is nested too deeply.");
+  await deep.waitFor();
+  for (const folder of ["template", "noscript", "table", "attributes", "body"]) {
+    await page.goto(new URL(notes(`/files/-/${folder}`), page.url()).href);
+    await page.getByText("It is shown as it is: ").waitFor();
+    await page.goto(new URL(notes("/files/-/fine.rs"), page.url()).href);
+    await page.locator(".source .hljs-keyword").first().waitFor();
+  }
+  // What is only long is a page.
+  await page.goto(new URL(notes("/files/-/large"), page.url()).href);
+  await page.locator(".markdown li").nth(3_999).waitFor();
 });
 
 test("no other page, and nothing that fails, removes a working copy", options, async (t) => {
@@ -739,6 +776,207 @@ test(
     await page.locator(".commits").waitFor();
   },
 );
+
+/** What the page asks, each time answered so. */
+function answering(page, accept) {
+  const asked = [];
+  page.removeAllListeners("dialog");
+  page.on("dialog", async (dialog) => {
+    asked.push(dialog.message());
+    await (accept ? dialog.accept() : dialog.dismiss());
+  });
+  return asked;
+}
+
+/** Has whatever changes the working copy wait until it is let go on. */
+async function hold(page) {
+  await page.evaluate(async () => {
+    await new Promise((held) => {
+      const released = new Promise((release) => (window.release = release));
+      void navigator.locks.request("alknet-git team/notes", () => (held(), released));
+    });
+  });
+  return async () => await page.evaluate(() => window.release());
+}
+
+test("nobody goes to the terminal without what they have edited", options, async (t) => {
+  const { node } = await hosted(t, { files: { a: "one\n" } });
+  const page = await looking(t, node, notes("/edit"));
+  await clone(page);
+  const terminal = page.getByRole("link", { name: "Terminal" });
+  await terminal.click();
+  await page.waitForSelector("#status[data-kind=live]");
+  await page.goto(new URL(notes("/edit/a"), page.url()).href);
+  const editor = page.getByLabel("Content of a");
+  await editor.fill("two\n");
+  const asked = answering(page, false);
+  const stays = async (times) => {
+    for (let i = 0; asked.length < times && i < 100; i++) await page.waitForTimeout(50);
+    assert.equal(asked.length, times);
+    assert.equal(await editor.inputValue(), "two\n");
+    assert.equal(new URL(page.url()).hash, notes("/edit/a"));
+    assert.equal(await page.locator("#terminal").evaluate((it) => it.inert), true);
+    assert.equal(await page.getAttribute("#to-repositories", "aria-current"), "page");
+  };
+  await page.goBack();
+  await stays(1);
+  await terminal.click();
+  await stays(2);
+  // To another file of the copy it is asked once, too.
+  await page.getByRole("link", { name: "Working copy" }).last().click();
+  await stays(3);
+  await page.getByText("Not saved").waitFor();
+  const left = answering(page, true);
+  await terminal.click();
+  await page.locator("#repositories").waitFor({ state: "hidden" });
+  assert.equal(left.length, 1);
+  assert.equal(await page.locator("#terminal").evaluate((it) => it.inert), false);
+  assert.equal(asked.length, 3);
+});
+
+test("who is signed out while they edit can save what they have", options, async (t) => {
+  const { node } = await hosted(t, { files: { a: "one\n" } });
+  const page = await looking(t, node, notes("/edit"));
+  await clone(page);
+  await page.getByRole("link", { name: "a", exact: true }).click();
+  const editor = page.getByLabel("Content of a");
+  await editor.fill("two\n");
+  const sessions = JSON.parse(alknet(node, "token", "list", "--json"));
+  for (const { id } of sessions) alknet(node, "token", "revoke", id);
+  await page.getByText(/You are not signed in/).waitFor();
+  await screenshot(page, "git-signed-out");
+  assert.equal(await editor.inputValue(), "two\n");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved.", { exact: true }).waitFor();
+  assert.equal(await stored(page, "a"), "two\n");
+  await page.getByRole("link", { name: "History", exact: true }).click();
+  await page.getByRole("heading", { name: "You are not signed in" }).waitFor();
+});
+
+test("what is typed while the copy changes stays in the editor", options, async (t) => {
+  const { node, source, name, commit } = await hosted(t, { files: { a: "one\n", b: "one\n" } });
+  git(source, "push", "-q", bare(node, name), "main:dev");
+  const page = await looking(t, node, notes("/edit"));
+  await clone(page);
+  await page.getByText("Nothing has changed here.").waitFor();
+  await page.getByRole("link", { name: "a", exact: true }).click();
+  const editor = page.getByLabel("Content of a");
+  await editor.waitFor();
+  await page.getByText("as it was at the node").waitFor();
+
+  /** Goes to a branch, and types before it is there. */
+  const branch = async (name, text) => {
+    await page.locator(".deskbar").evaluate((it) => (it.firstChild.dataset.before = ""));
+    const release = await hold(page);
+    await page.getByLabel("Branch").selectOption(name);
+    await editor.fill(text);
+    await release();
+    await page.locator(".deskbar select:not([data-before])").waitFor();
+    assert.equal((await stored(page, ".git/HEAD")).trim(), `ref: refs/heads/${name}`);
+    assert.equal(await editor.inputValue(), text);
+  };
+  await branch("dev", "ours\n");
+  await editor.fill("one\n");
+  await branch("main", "one\n");
+
+  commit({ a: "theirs\n" }, "Theirs");
+  const release = await hold(page);
+  await page.getByRole("button", { name: "Pull", exact: true }).click();
+  await editor.fill("ours\n");
+  await release();
+  await says(page, "Up to date with the node.");
+  assert.equal(await stored(page, "a"), "theirs\n");
+  assert.equal(await editor.inputValue(), "ours\n");
+  // And it is not written over what has come.
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("the file has changed since it was opened here").waitFor();
+  assert.equal(await stored(page, "a"), "theirs\n");
+});
+
+test("what could not be dropped is still asked for", options, async (t) => {
+  const { node, commit } = await hosted(t, { files: { a: "one\n", b: "one\n" } });
+  const page = await looking(t, node, notes("/edit"));
+  await clone(page);
+  commit({ a: "theirs\n" }, "Theirs");
+  await edit(page, "a", "ours\n");
+  await commitAs(page, "Ours", "Commit");
+  await says(page, /Committed 1 file/);
+  await page.goto(new URL(notes("/edit/b"), page.url()).href);
+  const editor = page.getByLabel("Content of b");
+  await editor.waitFor();
+  await page.getByRole("button", { name: "Pull", exact: true }).click();
+  await says(page, /the same lines have changed: a/);
+  await editor.fill("two\n");
+  await page.evaluate(() => {
+    navigator.locks.request = () => Promise.reject(new Error("locked out"));
+  });
+  await page.getByRole("button", { name: "Drop mine" }).click();
+  await page.locator(".ask").getByRole("button", { name: "Drop mine" }).click();
+  await says(page, "Locked out.");
+  const asked = answering(page, false);
+  await page.getByRole("link", { name: "History", exact: true }).click();
+  for (let i = 0; asked.length === 0 && i < 100; i++) await page.waitForTimeout(50);
+  assert.equal(asked.length, 1);
+  assert.equal(await editor.inputValue(), "two\n");
+});
+
+test("all that has changed is discarded at once", options, async (t) => {
+  const { node } = await hosted(t, { files: { a: "one\n", "d/b": "one\n", c: "one\n" } });
+  const page = await looking(t, node, notes("/edit"));
+  await clone(page);
+  await edit(page, "a", "two\n");
+  const all = page.getByRole("button", { name: "Discard all" });
+  await page.getByLabel("Commit a").waitFor();
+  assert.equal(await all.count(), 0);
+  await edit(page, "d/b", "two\n");
+  await edit(page, "new/file", "two\n");
+  await page.goto(new URL(notes("/edit/c"), page.url()).href);
+  await page.getByLabel("Content of c").fill("typed\n");
+  await all.click();
+  await page.getByText("Lose what has changed in 3 files since the last commit?").waitFor();
+  await screenshot(page, "git-discard");
+  await page.getByRole("button", { name: "Keep it" }).click();
+  assert.equal(await page.locator(".changed li").count(), 3);
+  await all.click();
+  await page.getByRole("button", { name: "Discard them" }).click();
+  await page.getByText("Nothing has changed here.").waitFor();
+  for (const path of ["a", "d/b", "c"]) assert.equal(await stored(page, path), "one\n");
+  await assert.rejects(stored(page, "new/file"), /NotFoundError/);
+  assert.equal(await page.getByLabel("Content of c").inputValue(), "typed\n");
+});
+
+test("a page of settings that was left open sets nothing back", options, async (t) => {
+  const { node, token, name, source } = await hosted(t, { files: { a: "one\n" } });
+  git(source, "push", "-q", bare(node, name), "main:dev");
+  const ask = async (operation, settings = {}) => {
+    const answer = await post(node, token, `/alknet/api/git/${operation}`, { name, ...settings });
+    assert.equal(answer.status, 200, answer.text);
+    return JSON.parse(answer.text);
+  };
+  await ask("configure", { public: true });
+  const page = await looking(t, node, notes("/settings"));
+  const open = page.getByLabel("Public:");
+  await open.waitFor();
+  assert.equal(await open.isChecked(), true);
+  await ask("configure", { public: false, lfs: false });
+  const save = async () => {
+    await page.getByRole("button", { name: "Save" }).click();
+    await page.getByText("Saved.").waitFor();
+  };
+  await page.getByLabel("Description").fill("Noted");
+  await save();
+  const { description, public: is, lfs } = await ask("show");
+  assert.deepEqual({ description, is, lfs }, { description: "Noted", is: false, lfs: false });
+  // The page shows what it has learnt, and goes by that.
+  assert.equal(await open.isChecked(), false);
+  for (const branch of ["dev", "main"]) {
+    await page.getByLabel("Default branch").selectOption(branch);
+    await page.getByText("Saved.").waitFor({ state: "detached" });
+    await save();
+    assert.equal((await ask("show")).default_branch, branch);
+  }
+  assert.equal((await ask("show")).public, false);
+});
 
 test("a clone over a network that stalls is cancelled, and begun again", options, async (t) => {
   const relay = await startRelay(t);

@@ -68,13 +68,20 @@ class App {
     });
     // What a browser has kept of a page that was left has no connections any more.
     addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
-    addEventListener("hashchange", () => this.#goTo());
+    addEventListener("hashchange", () => this.#moved());
     this.#goTo();
   }
 
   /** Whether the address leads to repositories. */
   get #browses(): boolean {
     return parseRoute(location.hash) !== undefined;
+  }
+
+  /** The address leads elsewhere; what is edited may have to be saved first. */
+  #moved(): void {
+    if (this.#pane?.mayLeave() === false) return;
+    this.#goTo();
+    this.#pane?.go();
   }
 
   /** Goes where the address leads; a terminal that is there goes on behind the repositories. */

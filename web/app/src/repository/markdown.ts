@@ -3,12 +3,15 @@ import createDOMPurify, { type Config } from "dompurify";
 import { aside } from "./aside";
 import { make } from "./dom";
 import { highlight, languageNamed } from "./highlight";
+import { rehearse } from "./rehearsal";
 import "./text.css";
 
 /** Larger texts are shown as they are. */
 export const MAX_MARKDOWN = 512 * 1024;
 /** And so are those of which more becomes than this. */
 const MAX_HTML = 2 * 1024 * 1024;
+/** How much of a heading is led to. */
+const MAX_HEADING = 500;
 /** The most pictures of a text, how much they may be together, and how often they are shown. */
 const MAX_PICTURES = 50;
 const MAX_SHOWN = 200;
@@ -59,8 +62,11 @@ const SOURCE = "data-source";
 
 /** A text in Markdown as elements. Throws if it is too much to be made a page of. */
 export async function markdown(text: string, links: Links): Promise<HTMLElement> {
-  const html = await aside().work({ kind: "markdown", text });
-  if (html.length > MAX_HTML) throw new Error("it is too much to be shown as a page");
+  const raw = await aside().work({ kind: "markdown", text });
+  if (raw.length > MAX_HTML) throw new Error("it is too much to be shown as a page");
+  // Nobody sees what is in a template, and so nobody counts it. A tag without a meaning goes, too.
+  const html = raw.replace(/<(\/?)template/gi, "<$1x-template");
+  await rehearse(html);
   return pageOf(html, links);
 }
 
@@ -80,7 +86,8 @@ function pageOf(html: string, links: Links): HTMLElement {
   const article = make("article", { className: "markdown" });
   article.append(fragment);
   for (const heading of article.querySelectorAll<HTMLElement>("h1, h2, h3, h4, h5, h6")) {
-    heading.dataset["slug"] = slug(heading.textContent);
+    // There may be others in it, each with all of a long text.
+    heading.dataset["slug"] = slug(heading.textContent.slice(0, MAX_HEADING));
   }
   article.querySelectorAll("a").forEach((link) => lead(link, article, links));
   const album = new Album((path) => links.picture(path));

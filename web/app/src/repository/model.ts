@@ -138,8 +138,11 @@ export interface Settings {
   lfs?: boolean;
 }
 
-/** What is set of a repository beside what everybody sees. */
+/** What is set of a repository. */
 export interface SettingsOf {
+  description: string;
+  public: boolean;
+  default_branch: string | null;
   protected: string[];
   quota: number | null;
   lfs: boolean;
@@ -297,9 +300,11 @@ export class Repositories {
     this.forget();
   }
 
-  async configure(name: string, settings: Settings): Promise<void> {
-    await this.#call("git/configure", { name, ...settings });
+  /** What is set from then on. */
+  async configure(name: string, settings: Settings): Promise<SettingsOf> {
+    const set = await this.#call<SettingsOf>("git/configure", { name, ...settings });
     this.forget();
+    return set;
   }
 
   async rename(name: string, to: string): Promise<void> {

@@ -38,42 +38,44 @@ export class Pane {
     });
     this.#repositories = new Repositories(this.#client);
     this.#client.addEventListener("state", ({ state }) => {
-      // The node does not know this browser any more: whatever is shown now says so.
-      const over = state === "closed" && !this.#leaving.signal.aborted;
-      if (over && this.#shown !== undefined) void this.#show(this.#shown, false);
+      if (state === "closed" && !this.#leaving.signal.aborted) this.#over();
     });
-    addEventListener("hashchange", this.#changed);
     addEventListener("beforeunload", this.#left);
     void this.#listen();
-    this.#changed();
+    this.go();
+  }
+
+  /** Shows what the address leads to; {@link mayLeave} comes first. */
+  go(): void {
+    const route = parseRoute(location.hash);
+    if (route !== undefined) void this.#show(route, true);
+  }
+
+  /** Whether what is shown may go. If not, the address is again that of what is shown. */
+  mayLeave(): boolean {
+    if (this.#shown === undefined || !this.#unsaved?.()) return true;
+    if (confirm("Leave without saving what was edited?")) return true;
+    history.replaceState(null, "", hashOf(this.#shown));
+    return false;
   }
 
   /** Nobody looks any more. */
   close(): void {
-    removeEventListener("hashchange", this.#changed);
     removeEventListener("beforeunload", this.#left);
     this.#leaving.abort(new Error("the page shows something else"));
     this.#showing.abort();
     this.#client.close();
   }
 
-  readonly #changed = () => {
-    const route = parseRoute(location.hash);
-    if (route === undefined) return;
-    if (this.#unsaved?.() && this.#shown !== undefined) {
-      if (!confirm("Leave without saving what was edited?")) {
-        return history.replaceState(null, "", hashOf(this.#shown));
-      }
-    }
-    void this.#show(route, true);
-  };
-
   /** The browser asks before the page goes with what was not saved. */
   readonly #left = (event: BeforeUnloadEvent) => {
     if (this.#unsaved?.()) event.preventDefault();
   };
 
-  /** Shows a route; what was shown before stays until there is something to show. */
+  /**
+   * Shows a route; what was shown before stays until there is something to show, and for good
+   * if nobody has moved and it is edited by then.
+   */
   async #show(route: Route, moved: boolean): Promise<void> {
     this.#showing.abort();
     const showing = new AbortController();
@@ -91,11 +93,12 @@ export class Pane {
     }
     clearTimeout(slow);
     if (signal.aborted) return;
+    this.#element.removeAttribute("aria-busy");
+    delete this.#element.dataset["slow"];
+    if (!moved && this.#unsaved?.()) return this.#over();
     const { scrollTop } = this.#element;
     const held = moved ? undefined : focused(this.#element);
     this.#element.replaceChildren(content);
-    this.#element.removeAttribute("aria-busy");
-    delete this.#element.dataset["slow"];
     this.#shown = route;
     this.#unsaved = unsaved;
     document.title = `${titleOf(route)} · alknet`;
@@ -212,6 +215,16 @@ export class Pane {
       shown.page === "list" || event === "missed" || shown.repository === repository;
     if (!concerned) return;
     this.#renew();
+  }
+
+  /** The node does not know this browser any more: whatever is shown now says so. */
+  #over(): void {
+    const shown = this.#shown;
+    if (this.#client.state !== "closed" || shown === undefined) return;
+    if (!this.#unsaved?.()) return void this.#show(shown, false);
+    const text = "You are not signed in any more. What is edited here can still be saved.";
+    const said = make("p", { className: "complaint", role: "alert", textContent: text });
+    this.#element.firstElementChild?.prepend(said);
   }
 
   /** Shows what is shown as it is now, unless somebody works on it. */

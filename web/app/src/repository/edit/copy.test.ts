@@ -1,7 +1,8 @@
+import { createHash } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Reach } from "../../shell";
 import { WorkingCopy } from "./copy";
-import { ChangedError, OverwriteError } from "./errors";
+import { ChangedError, conflicts, OverwriteError } from "./errors";
 import { locks, MemoryFolder, RealGit } from "./testing";
 
 const AUTHOR = { name: "Ada", email: "ada@node.example" };
@@ -24,9 +25,9 @@ const progress = () => undefined;
 const bytes = (text: string) => new TextEncoder().encode(text);
 const pull = (copy: WorkingCopy) => copy.pull(signal, progress, AUTHOR);
 
-async function clone({ empty = false } = {}): Promise<WorkingCopy> {
-  const branch = empty ? undefined : "main";
-  const options = { repository: "notes", branch, first: "main", shallow: false, progress, signal };
+async function clone({ empty = false, branch = "main", shallow = false } = {}) {
+  const which = { branch: empty ? undefined : branch, first: "main", shallow };
+  const options = { repository: "notes", ...which, progress, signal };
   return await WorkingCopy.clone(folder.handle, REACH, options);
 }
 
@@ -156,6 +157,264 @@ test("what both did is merged, and comes to the node as it is", async () => {
   git.run(["fsck", "--strict"]);
 });
 
+describe("a file that both sides have changed in other lines", () => {
+  const lines = (first: string, between: string, last: string) =>
+    `${first}\n1\n${between}\n2\n${last}\n`;
+
+  async function both(of: (text: string) => Uint8Array, between: string) {
+    git.commit({ a: of(lines("one", between, "two")) });
+    const copy = await clone();
+    const ours = of(lines("ours", between, "two")) as Uint8Array<ArrayBuffer>;
+    await copy.write("a", ours, await copy.read("a"));
+    await copy.commit(await copy.status(), "ours\n", AUTHOR);
+    git.commit({ a: of(lines("one", between, "theirs")) });
+    return { copy, ours };
+  }
+
+  test.each([
+    ["Latin-1", (text: string) => new Uint8Array(Buffer.from(text, "latin1"))],
+    ["UTF-16", (text: string) => new Uint8Array(Buffer.from(text, "utf16le"))],
+    ["binary", (text: string) => new Uint8Array(Buffer.from(`${text}\0`))],
+  ])("and is %s is a conflict, and stays as it is", async (_, of) => {
+    const { copy, ours } = await both(of, "Müller");
+    const error = await pull(copy).catch((error: unknown) => error);
+    expect(conflicts(error)).toEqual(["a"]);
+    expect(await copy.read("a")).toEqual(ours);
+    expect(await summary(copy)).toEqual([]);
+    expect(await copy.position()).toEqual({ ahead: 1, behind: 1, more: false });
+  });
+
+  test("has all its characters afterwards", async () => {
+    const odd = "a\u2028b\u2029c\rd\r\n\ufeffé😀\v\f\u0085";
+    const { copy } = await both((text) => new Uint8Array(Buffer.from(text)), odd);
+    await pull(copy);
+    expect(await text(copy, "a")).toBe(lines("ours", odd, "theirs"));
+    await copy.push(signal, progress);
+    expect(git.run(["show", "main:a"])).toBe(lines("ours", odd, "theirs"));
+  });
+});
+
+describe("a branch that is called as something of git's own", () => {
+  const names = ["info", "hooks", "objects", "refs", "heads", "tags", "remotes", "index", "config"];
+
+  test.each([...names, "origin", "origin/main", "origin/HEAD", "refs/heads/main", "a.b", 'a"b'])(
+    "%s is a branch",
+    async (name) => {
+      git.commit({ a: "main\n" });
+      git.commit({ a: "branch\n" }, "100644", name);
+      const copy = await clone();
+      await copy.change(name);
+      expect(await copy.branch()).toBe(name);
+      expect(await text(copy, "a")).toBe("branch\n");
+      await write(copy, "a", "ours\n");
+      const id = await copy.commit(await copy.status(), "ours\n", AUTHOR);
+      expect(await copy.position()).toEqual({ ahead: 1, behind: 0, more: false });
+      await copy.change("main");
+      expect(await text(copy, "a")).toBe("main\n");
+      const later = await reopened();
+      await later.change(name);
+      const own = await (await folder.getDirectoryHandle(".git")).getFileHandle("config");
+      git.run(["config", "--file", "-", "--list"], await (await own.getFile()).text());
+      expect(await text(later, "a")).toBe("ours\n");
+      const theirs = git.commit({ b: "theirs\n" }, "100644", name);
+      await pull(later);
+      await later.push(signal, progress);
+      const parents = git.run(["rev-parse", `refs/heads/${name}^@`]);
+      expect(parents).toBe(`${id}\n${theirs}\n`);
+      expect(git.run(["show", "refs/heads/main:a"])).toBe("main\n");
+    },
+  );
+
+  test.each([...names, "origin/main", "v1"])("%s is cloned", async (name) => {
+    const main = git.commit({ a: "main\n" });
+    git.run(["update-ref", "refs/tags/v1", main]);
+    git.commit({ a: "branch\n" }, "100644", name);
+    for (const shallow of [false, true]) {
+      folder = new MemoryFolder();
+      const copy = await clone({ branch: name, shallow });
+      expect(await copy.branch()).toBe(name);
+      expect(await text(copy, "a")).toBe("branch\n");
+      expect(await summary(copy)).toEqual([]);
+      expect(await copy.position()).toEqual({ ahead: 0, behind: 0, more: false });
+    }
+  });
+
+  test("gets no commits where there is none", async () => {
+    const id = git.commit({ a: "1\n" });
+    const copy = await clone();
+    await write(copy, "a", "2\n");
+    const own = await folder.getDirectoryHandle(".git");
+    const writing = await (await own.getFileHandle("HEAD")).createWritable();
+    await writing.write(`${id}\n`);
+    await writing.close();
+    const changes = await copy.status();
+    await expect(copy.commit(changes, "2\n", AUTHOR)).rejects.toThrow("on no branch");
+    await expect(copy.push(signal, progress)).rejects.toThrow("on no branch");
+    await expect(pull(copy)).rejects.toThrow("on no branch");
+    await expect(copy.reset()).rejects.toThrow("on no branch");
+    expect(await copy.branch()).toBe("HEAD");
+    await copy.discardAll();
+    await copy.change("main");
+    expect(await copy.branch()).toBe("main");
+  });
+});
+
+/** What a branch has that main has not, of every kind. */
+const OTHER: Record<string, string | undefined> = {
+  a: "other\n",
+  gone: undefined,
+  "deep/er/gone": undefined,
+  "new/er/file": "new\n",
+  "file/inside/x": "x\n",
+  folder: "file now\n",
+};
+
+/** Main, and `other`, where all kinds of files are not as in main. */
+function branches(): void {
+  git.commit({ a: "main\n", same: "same\n", gone: "1\n", "deep/er/gone": "1\n" });
+  git.commit({ file: "file\n", "folder/in/x": "x\n", "folder/y": "y\n", plain: "#!/bin/sh\n" });
+  git.commit({ script: "#!/bin/sh\n" }, "100755");
+  git.commit({ link: "same" }, "120000");
+  git.run(["update-ref", "refs/heads/other", "refs/heads/main"]);
+  git.commit(
+    { folder: undefined, file: undefined, script: undefined, link: undefined },
+    "",
+    "other",
+  );
+  git.commit({ ...OTHER, script: "echo\n", link: "text\n" }, "100644", "other");
+  git.commit({ run: "#!/bin/sh\n", plain: "#!/bin/sh\n" }, "100755", "other");
+  git.commit({ start: "run", "new/link": "a" }, "120000", "other");
+}
+
+/** Every file is in a copy as the node has it, and no other one. */
+async function sameAs(copy: WorkingCopy, branch: string): Promise<void> {
+  expect(await summary(copy)).toEqual([]);
+  const found: string[] = [];
+  const look = async (folder: string) => {
+    for (const { name, folder: inner } of (await copy.list(folder))!) {
+      const path = folder === "" ? name : `${folder}/${name}`;
+      if (inner) await look(path);
+      else found.push(`${idOf((await copy.read(path))!)}\t${path}`);
+    }
+  };
+  await look("");
+  const tree = git
+    .run(["ls-tree", "-r", branch])
+    .trim()
+    .replaceAll(/^\d+ blob /gm, "");
+  expect(found.toSorted()).toEqual(tree.split("\n").toSorted());
+}
+
+const idOf = (content: Uint8Array) =>
+  createHash("sha1").update(`blob ${content.length}\0`).update(content).digest("hex");
+
+/** Does something until it is cut off where it writes or removes for the nth time; whether it was not. */
+async function ends(at: number, work: () => Promise<void>): Promise<boolean> {
+  let left = at;
+  writing = () => {
+    if (left-- <= 0) throw new Error("cut off");
+  };
+  try {
+    await work();
+    return true;
+  } catch (error) {
+    expect(String(error)).toContain("cut off");
+    return false;
+  } finally {
+    writing = () => undefined;
+  }
+}
+
+describe("a change of branches that does not come to its end", () => {
+  test("leaves everything as it was, when there is no room", async () => {
+    branches();
+    const copy = await clone();
+    for (const full of ["a", "file", "x", "script", "start", "run", "other", "HEAD"]) {
+      let once = true;
+      writing = (name) => {
+        if (name !== full || !once) return;
+        once = false;
+        throw new DOMException("full", "QuotaExceededError");
+      };
+      const changing = copy.change("other");
+      // Other files are tried twice.
+      if (
+        await changing.then(
+          () => true,
+          () => false,
+        )
+      )
+        await copy.change("main");
+      writing = () => undefined;
+      expect(await copy.branch()).toBe("main");
+      await sameAs(copy, "main");
+    }
+    await copy.change("other");
+    await sameAs(copy, "other");
+  });
+
+  test("is undone by discarding all, wherever it was cut off", { timeout: 60_000 }, async () => {
+    branches();
+    let copy = await clone();
+    let at = 0;
+    for (; !(await ends(at, () => copy.change("other"))); at++) {
+      // The same page, or a later one.
+      if (at % 2 === 0) copy = await reopened();
+      expect(await copy.branch()).toBe("main");
+      await copy.discardAll();
+      await sameAs(copy, "main");
+    }
+    expect(at).toBeGreaterThan(20);
+    expect(await copy.branch()).toBe("other");
+    await sameAs(copy, "other");
+    // What the branch has not is what the browser cannot tell.
+    await write(copy, "a", "ours\n");
+    await copy.commit(await copy.status(), "ours\n", AUTHOR);
+    await copy.push(signal, progress);
+    expect(git.run(["diff", "--name-only", "other~1", "other"])).toBe("a\n");
+    expect(git.run(["diff", "--summary", "other~1", "other"])).toBe("");
+  });
+
+  test("is none that has begun over changes", async () => {
+    branches();
+    const copy = await clone();
+    await write(copy, "same", "ours\n");
+    await write(copy, "mine", "mine\n");
+    const error = await copy.change("other").catch((error: unknown) => error);
+    expect(error).toBeInstanceOf(OverwriteError);
+    expect(await text(copy, "same")).toBe("ours\n");
+    expect(await text(copy, "mine")).toBe("mine\n");
+    expect(await copy.branch()).toBe("main");
+  });
+});
+
+test("a pull that is cut off is done again, wherever it was", { timeout: 60_000 }, async () => {
+  branches();
+  const treeOf = (branch: string) => git.run(["rev-parse", `${branch}^{tree}`]).trim();
+  const trees = [treeOf("other"), treeOf("main")];
+  let copy = await clone();
+  let whole = 0;
+  for (let at = 0; whole < trees.length; at++) {
+    whole = 0;
+    // Main becomes as `other` is, and as it was again.
+    for (const tree of trees) {
+      const made = git.run(["commit-tree", tree, "-p", "main", "-m", `${at}`]).trim();
+      git.run(["update-ref", "refs/heads/main", made]);
+      if (await ends(at, () => pull(copy))) {
+        whole++;
+        expect(at).toBeGreaterThan(20);
+      } else {
+        // By the same page or a later one, and whether what it has left is discarded or not.
+        if (at % 2 === 0) copy = await reopened();
+        if (at % 4 < 2) await copy.discardAll();
+        await pull(copy);
+      }
+      await sameAs(copy, "main");
+      expect(await copy.position()).toEqual({ ahead: 0, behind: 0, more: false });
+    }
+  }
+});
+
 test("what was a file at the node and is a folder now is pulled, and the other way round", async () => {
   git.commit({ a: "1\n", "d/b": "1\n", "d/c/e": "1\n", z: "1\n" });
   const copy = await clone();
@@ -232,6 +491,60 @@ describe("discarding", () => {
   });
 });
 
+describe("discarding all", () => {
+  test("leaves nothing but what git ignores", async () => {
+    git.commit({ ".gitignore": "*.log\nbuild\n", a: "1\n", "d/a": "1\n", "d/b": "1\n" });
+    const copy = await clone();
+    for (const path of ["a", "new", "d/new", "n/e/w", "k/new", "k/x.log", "build/x", "d/y.log"]) {
+      await write(copy, path, "ours\n");
+    }
+    await copy.remove("d/a");
+    await copy.remove("d/b");
+    await copy.discardAll();
+    expect(await summary(copy)).toEqual([]);
+    expect([...folder.entries.keys()].toSorted()).toEqual([
+      ".git",
+      ".gitignore",
+      "a",
+      "build",
+      "d",
+      "k",
+    ]);
+    for (const path of ["k/x.log", "build/x", "d/y.log"]) {
+      expect(await text(copy, path)).toBe("ours\n");
+    }
+    for (const path of ["a", "d/a", "d/b"]) expect(await text(copy, path)).toBe("1\n");
+    expect(await copy.list("k")).toHaveLength(1);
+  });
+
+  test("does not lose what git ignores for a file that has to be in its place", async () => {
+    git.commit({ ".gitignore": "*.log\n", a: "1\n", b: "1\n" });
+    const copy = await clone();
+    await copy.remove("a");
+    await write(copy, "a/x.log", "ours\n");
+    await expect(copy.discardAll()).rejects.toThrow("not empty");
+    expect(await text(copy, "a/x.log")).toBe("ours\n");
+  });
+
+  test("goes before the first commit too", async () => {
+    const copy = await clone({ empty: true });
+    await write(copy, ".gitignore", "*.log\n");
+    await write(copy, "x.log", "log\n");
+    expect(await summary(copy)).toEqual(["new .gitignore"]);
+    await write(copy, "d/new", "new\n");
+    writing = (name) => {
+      if (name === "main") throw new DOMException("full", "QuotaExceededError");
+    };
+    await expect(copy.commit(await copy.status(), "one\n", AUTHOR)).rejects.toThrow("no more room");
+    writing = () => undefined;
+    await copy.remove(".gitignore");
+    await write(copy, ".gitignore", "*.log\n# more\n");
+    await copy.discardAll();
+    expect([...folder.entries.keys()].toSorted()).toEqual([".git", "x.log"]);
+    expect(await summary(copy)).toEqual(["new x.log"]);
+  });
+});
+
 test("an error is none that makes every file new", async () => {
   git.commit({ a: "1\n" });
   const copy = await clone();
@@ -263,6 +576,29 @@ describe("a commit", () => {
     await copy.push(signal, progress);
     expect(git.run(["diff", "--name-only", "main~1", "main"])).toBe("a\n");
     expect((await summary(copy)).sort()).toEqual(["deleted c", "modified b", "new new"]);
+  });
+
+  test("is whole when there was no room before", async () => {
+    git.commit({ a: "1\n" });
+    const copy = await clone();
+    await write(copy, "a", "2\n");
+    await write(copy, "d/new", "new\n");
+    const commit = async () => copy.commit(await copy.status(), "all\n", AUTHOR);
+    // Each object in its turn, of which the browser makes an empty file first.
+    for (let objects = 0; objects < 5; objects++) {
+      let left = Math.min(objects, 1);
+      writing = (name) => {
+        if (/^[0-9a-f]{38}$/.test(name) && left-- <= 0) {
+          throw new DOMException("full", "QuotaExceededError");
+        }
+      };
+      await expect(commit()).rejects.toThrow("no more room");
+    }
+    writing = () => undefined;
+    await commit();
+    await copy.push(signal, progress);
+    expect(git.run(["show", "main:a", "main:d/new"])).toBe("2\nnew\n");
+    git.run(["fsck", "--strict"]);
   });
 
   test("leaves the modes of other files as they are", async () => {
@@ -331,6 +667,25 @@ describe("two pages at once", () => {
     expect(await index()).not.toBe(before);
   });
 
+  test("make folders again that the other one has removed", async () => {
+    git.commit({ "docs/a": "1\n", "docs/in/b": "1\n" });
+    const copy = await clone();
+    await copy.status();
+    // As a shell does in a folder that was picked.
+    folder.entries.delete("docs");
+    git.commit({ "docs/x": "2\n", "docs/in/y": "2\n" });
+    await pull(copy);
+    expect(await text(copy, "docs/x")).toBe("2\n");
+    expect(await summary(copy)).toEqual(["deleted docs/a", "deleted docs/in/b"]);
+    folder.entries.delete("docs");
+    for (const change of await copy.status()) await copy.discard(change);
+    expect(await text(copy, "docs/in/b")).toBe("1\n");
+    expect(await summary(copy)).toEqual([]);
+    folder.entries.delete("docs");
+    await copy.write("docs/in/new", bytes("new\n"), undefined);
+    expect(await text(copy, "docs/in/new")).toBe("new\n");
+  });
+
   test("commit one after the other", async () => {
     git.commit({ a: "1\n", b: "1\n" });
     const [one, other] = [await clone(), await reopened()];
@@ -356,4 +711,37 @@ test("what git keeps for itself is not edited", async () => {
     await expect(copy.remove(path)).rejects.toThrow("git's own");
   }
   expect(await copy.list(".git")).toBeUndefined();
+});
+
+describe("how far a copy is from the node", () => {
+  test("is told of long histories too", { timeout: 30_000 }, async () => {
+    git.commit({ a: "1\n" });
+    git.commits(600);
+    const copy = await clone();
+    expect(await copy.position()).toEqual({ ahead: 0, behind: 0, more: false });
+    await write(copy, "a", "2\n");
+    await copy.commit(await copy.status(), "2\n", AUTHOR);
+    expect(await copy.position()).toEqual({ ahead: 1, behind: 0, more: false });
+    const theirs = git.commit({ b: "1\n" });
+    await expect(copy.push(signal, progress)).rejects.toThrow("behind");
+    await pull(copy);
+    expect(await copy.position()).toEqual({ ahead: 2, behind: 0, more: false });
+    await copy.push(signal, progress);
+    expect(await copy.position()).toEqual({ ahead: 0, behind: 0, more: false });
+    expect(git.run(["rev-parse", "main^2"]).trim()).toBe(theirs);
+  });
+
+  test("is what is known after a fetch that was cut off", async () => {
+    git.commit({ a: "1\n" });
+    const copy = await clone();
+    git.commit({ a: "2\n" });
+    writing = (name) => {
+      if (name.endsWith(".pack")) throw new Error("cut off");
+    };
+    await expect(pull(copy)).rejects.toThrow("cut off");
+    writing = () => undefined;
+    expect(await copy.position()).toEqual({ ahead: 0, behind: 1, more: true });
+    await pull(copy);
+    expect(await copy.position()).toEqual({ ahead: 0, behind: 0, more: false });
+  });
 });

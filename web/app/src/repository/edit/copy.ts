@@ -3,8 +3,25 @@ import { gitHttp, repositoryUrl, type GitHttp } from "@alknet/client";
 import type * as Isogit from "isomorphic-git";
 import type { Bytes } from "../../bytes";
 import type { Reach } from "../../shell";
-import { ChangedError, firstOf, hasCode, OverwriteError, pathsOf, refusal } from "./errors";
+import { apart, type Commit, type Position } from "./apart";
+import {
+  checkout,
+  clear,
+  entriesOf,
+  EXECUTABLE,
+  foldersOf,
+  LINK,
+  stage,
+  stagedOf,
+  type Options,
+  type Place,
+  type Staged,
+} from "./checkout";
+import { ChangedError, hasCode, OverwriteError, refusal } from "./errors";
 import { FolderFs, type Stats } from "./fs";
+import { merge } from "./merge";
+
+export type { Position };
 
 /** Who writes commits. */
 export interface Author {
@@ -16,13 +33,6 @@ export interface Author {
 export interface Changed {
   path: string;
   how: "new" | "modified" | "deleted";
-}
-
-/** How far the branch is from where it is at the node; `more` if that is only what is known. */
-export interface Position {
-  ahead: number;
-  behind: number;
-  more: boolean;
 }
 
 /** How far something has come. */
@@ -45,26 +55,19 @@ export interface CloneOptions {
   signal: AbortSignal;
 }
 
-/** A file as git keeps it. */
-interface Staged {
-  oid: string;
-  mode: number;
-}
-
-type Checkout = Parameters<typeof Isogit.checkout>[0];
+type Fetch = Omit<Parameters<typeof Isogit.fetch>[0], "http">;
 
 const dir = "/";
 const remote = "origin";
+/** Where branches are. Their names alone may mean something else: git here takes any file. */
+const HEADS = "refs/heads/";
+const TRACKED = `refs/remotes/${remote}/`;
 /** Set when a clone is whole. */
 const READY = "alknet.ready";
 /** The most commits that are counted. */
 const COUNTED = 500;
 /** Files that are written at once. */
 const AT_ONCE = 64;
-
-/** The modes of a program and of a symbolic link. */
-const EXECUTABLE = 0o100_755;
-const LINK = 0o120_000;
 
 let loading: Promise<typeof Isogit> | undefined;
 
@@ -159,10 +162,8 @@ export class WorkingCopy {
     if (branch !== undefined) {
       const more = shallow ? { depth: 1, singleBranch: true } : {};
       const at = copy.#with(progress, signal);
-      await copy.#online(signal, (http) =>
-        git.fetch({ ...at, http, remote, ref: branch, tags: false, ...more }),
-      );
-      await copy.#checkout({ ...at, ref: branch, remote, nonBlocking: true, batchSize: AT_ONCE });
+      await copy.#fetch(branch, { ...at, ...more }, signal);
+      await copy.#enter(branch, { ...at, nonBlocking: true, batchSize: AT_ONCE });
     }
     signal.throwIfAborted();
     await git.setConfig({ ...copy.#at, path: READY, value: "true" });
@@ -220,9 +221,9 @@ export class WorkingCopy {
     await this.#locked(() => this.#files.unlink(path));
   }
 
-  /** The branch that commits go to. */
+  /** The branch that commits go to; HEAD if there is none, as another git may leave it. */
   async branch(): Promise<string> {
-    return (await this.#git.currentBranch(this.#at)) ?? "HEAD";
+    return (await this.#current()) ?? "HEAD";
   }
 
   /** The branches that there are at the node, as far as it is known here. */
@@ -231,27 +232,33 @@ export class WorkingCopy {
     return names.filter((name) => name !== "HEAD");
   }
 
-  /** Goes to another branch. */
+  /** Goes to another branch. Where that fails, everything is as it was. */
   async change(branch: string): Promise<void> {
-    await this.#locked(() => this.#checkout({ ...this.#at, ref: branch, remote }));
+    await this.#locked(async () => {
+      const changed = await this.#changed(true);
+      if (changed.length > 0) throw new OverwriteError(changed.map(({ path }) => path));
+      try {
+        await this.#enter(branch, this.#at);
+      } catch (error) {
+        // What differs now is of the other branch. What stays is for discardAll.
+        await this.#restore().catch(() => undefined);
+        throw error;
+      }
+    });
   }
 
   /** Files that are not as the last commit has them. */
   async status(): Promise<Changed[]> {
-    const look = (refresh: boolean) =>
-      this.#git.statusMatrix({ ...this.#at, ref: "HEAD", refresh });
     // The index is brought up to date on the way, unless another page may be changing it.
-    const looking = navigator.locks.request(
+    return await navigator.locks.request(
       lockOf(this.#name),
       { ifAvailable: true },
-      async (lock) => await look(lock !== null),
+      async (lock) => await this.#changed(lock !== null),
     );
-    const rows = await looking.catch(async (error) => {
-      if ((await this.#head()) !== undefined) throw error;
-      // Before the first commit everything is new.
-      const paths = await this.#below(dir);
-      return paths.map((path) => [path, 0, 2, 0] as const);
-    });
+  }
+
+  async #changed(refresh: boolean): Promise<Changed[]> {
+    const rows = await this.#git.statusMatrix({ ...this.#at, ref: "HEAD", refresh });
     const changed: Changed[] = [];
     for (const [path, head, work] of rows) {
       if (work === 0 && head === 1) changed.push({ path, how: "deleted" });
@@ -269,16 +276,38 @@ export class WorkingCopy {
       } else {
         const { blob } = await this.#git.readBlob({ ...this.#at, oid: entry.oid });
         const content = new Uint8Array(blob);
-        if (entry.mode === LINK) this.#files.link(path);
+        this.#files.link(path, entry.mode === LINK);
         await this.#put(path, content);
       }
-      await this.#unstage(path, entry);
+      await stage(this.#place, path, entry);
     });
+  }
+
+  /** Has everything be as the last commit has it. Files that git ignores stay. */
+  async discardAll(): Promise<void> {
+    await this.#locked(() => this.#restore());
+  }
+
+  async #restore(): Promise<void> {
+    const changed = await this.#changed(true);
+    const pathsThat = (are: Changed["how"]) =>
+      changed.filter(({ how }) => how === are).map(({ path }) => path);
+    // What is new goes first: it may be where something has to be again.
+    await clear(this.#files, pathsThat("new"), pathsThat("deleted"));
+    const head = await this.#head();
+    if (head === undefined) {
+      const staged = await this.#staged();
+      await this.#git.remove({ ...this.#at, filepath: [...staged.keys()] });
+    } else {
+      await checkout(this.#place, head, { ...this.#at, force: true });
+    }
+    await this.#recall();
   }
 
   /** Commits these changes and nothing else; the id of the commit. */
   async commit(changes: Changed[], message: string, author: Author): Promise<string> {
     return await this.#locked(async () => {
+      const ref = HEADS + (await this.#own());
       const paths = new Set(changes.map(({ path }) => path));
       const entries = await this.#committed(paths);
       // Others may have written or removed files since somebody has looked.
@@ -289,48 +318,38 @@ export class WorkingCopy {
       }
       // What a commit that has failed, or somebody's git, has staged beside them.
       for (const [path, entry] of await this.#staged()) {
-        if (!paths.has(path)) await this.#unstage(path, entry);
+        if (!paths.has(path)) await stage(this.#place, path, entry);
       }
-      return await this.#git.commit({ ...this.#at, message, author });
+      return await this.#git.commit({ ...this.#at, ref, message, author });
     });
   }
 
   async position(): Promise<Position> {
-    const branch = await this.branch();
-    const ids = async (ref: string) => {
-      const log = await this.#git.log({ ...this.#at, ref, depth: COUNTED }).catch(() => []);
-      return log.map(({ oid }) => oid);
-    };
+    const branch = await this.#current();
+    if (branch === undefined) return { ahead: 0, behind: 0, more: false };
     const [ours, theirs] = await Promise.all([
-      ids(`refs/heads/${branch}`),
-      ids(`refs/remotes/${remote}/${branch}`),
+      this.#resolve(HEADS + branch),
+      this.#resolve(TRACKED + branch),
     ]);
-    const missing = (from: string[], known: Set<string>) =>
-      from.filter((id) => !known.has(id)).length;
-    return {
-      ahead: missing(ours, new Set(theirs)),
-      behind: missing(theirs, new Set(ours)),
-      more: ours.length === COUNTED || theirs.length === COUNTED,
-    };
+    const read = (id: string) => this.#commitOf(id);
+    if (theirs !== undefined && (await read(theirs)) === undefined) {
+      // A fetch was cut off: what the node has is known by name alone.
+      return { ahead: 0, behind: 1, more: true };
+    }
+    return await apart(ours, theirs, COUNTED, read);
   }
 
   /** Sends the branch to the node, under another name if `as` says so. */
   async push(signal: AbortSignal, progress: Hearing, as?: string): Promise<void> {
     await this.#locked(async () => {
-      const ref = await this.branch();
-      const to = as === undefined ? {} : { remoteRef: `refs/heads/${as}` };
+      const branch = await this.#own();
+      const at = { ...this.#with(progress, signal), remote };
+      const refs = { ref: HEADS + branch, remoteRef: HEADS + (as ?? branch) };
       const said: string[] = [];
       const onMessage = (text: string) => void said.push(text.trim());
       await this.#online(signal, async (http) => {
         try {
-          await this.#git.push({
-            ...this.#with(progress, signal),
-            http,
-            remote,
-            ref,
-            ...to,
-            onMessage,
-          });
+          await this.#git.push({ ...at, ...refs, http, onMessage });
         } catch (error) {
           throw refusal(error, said);
         }
@@ -344,22 +363,21 @@ export class WorkingCopy {
    */
   async pull(signal: AbortSignal, progress: Hearing, author: Author): Promise<void> {
     await this.#locked(async () => {
-      const branch = await this.branch();
+      const branch = await this.#own();
       const at = this.#with(progress, signal);
-      await this.#online(signal, (http) =>
-        this.#git.fetch({ ...at, http, remote, ref: branch, tags: false }),
-      );
-      const theirs = `refs/remotes/${remote}/${branch}`;
+      await this.#fetch(branch, at, signal);
+      const theirs = TRACKED + branch;
       const there = await this.#resolve(theirs);
       if (there === undefined) return;
       if ((await this.#head()) === undefined) return await this.#move(branch, there, at);
       const merged = await this.#git.merge({
         ...this.#at,
-        ours: branch,
+        ours: HEADS + branch,
         theirs,
         author,
         abortOnConflict: true,
         noUpdateBranch: true,
+        mergeDriver: merge,
       });
       if (merged.alreadyMerged || merged.oid === undefined) return;
       await this.#move(branch, merged.oid, at);
@@ -369,58 +387,70 @@ export class WorkingCopy {
   /** Has the branch, and all files, be as the node had them when it was asked last. */
   async reset(): Promise<void> {
     await this.#locked(async () => {
-      const branch = await this.branch();
-      const ref = `refs/remotes/${remote}/${branch}`;
-      const oid = await this.#git.resolveRef({ ...this.#at, ref });
+      const branch = await this.#own();
+      const oid = await this.#tracked(branch);
       await this.#move(branch, oid, { ...this.#at, force: true });
     });
+  }
+
+  /** The branch that commits go to. */
+  async #current(): Promise<string | undefined> {
+    const ref = (await this.#git.currentBranch({ ...this.#at, fullname: true })) ?? "";
+    return ref.startsWith(HEADS) ? ref.slice(HEADS.length) : undefined;
+  }
+
+  /** The branch that commits go to, which there has to be: nothing leads to others. */
+  async #own(): Promise<string> {
+    const branch = await this.#current();
+    if (branch === undefined) throw new Error("the copy is on no branch: choose one first");
+    return branch;
+  }
+
+  /** Where the node has a branch, as far as it is known here. */
+  async #tracked(branch: string): Promise<string> {
+    const oid = await this.#resolve(TRACKED + branch);
+    if (oid === undefined) throw new Error(`no branch ${branch} is known at the node`);
+    return oid;
+  }
+
+  /** Has the files, and then HEAD, be of a branch; it begins as the node has it. */
+  async #enter(branch: string, options: Options): Promise<void> {
+    const ref = HEADS + branch;
+    const there = await this.#resolve(ref);
+    const oid = there ?? (await this.#tracked(branch));
+    await checkout(this.#place, oid, options);
+    if (there === undefined) {
+      await this.#git.writeRef({ ...this.#at, ref, value: oid, force: true });
+      await this.#follow(branch);
+    }
+    const head = { ref: "HEAD", value: ref, symbolic: true, force: true };
+    await this.#git.writeRef({ ...this.#at, ...head });
+  }
+
+  /** Says where a branch is from, for another git in a folder that was picked. */
+  async #follow(branch: string): Promise<void> {
+    // A quote would leave a configuration that nobody can read: git here does not escape it.
+    if (branch.includes('"')) return;
+    for (const [name, value] of Object.entries({ remote, merge: HEADS + branch })) {
+      await this.#git.setConfig({ ...this.#at, path: `branch.${branch}.${name}`, value });
+    }
   }
 
   /**
    * Has a branch, and the files, be as a commit is. The files go first: of what ends amid them
    * they are changes that nobody has committed, and none that take back what others did.
    */
-  async #move(branch: string, oid: string, options: Checkout): Promise<void> {
-    await this.#checkout({ ...options, ref: oid, noUpdateHead: true });
-    const ref = `refs/heads/${branch}`;
-    await this.#git.writeRef({ ...this.#at, ref, value: oid, force: true });
+  async #move(branch: string, oid: string, options: Options): Promise<void> {
+    await checkout(this.#place, oid, options);
+    await this.#git.writeRef({ ...this.#at, ref: HEADS + branch, value: oid, force: true });
   }
 
-  async #checkout(options: Checkout): Promise<void> {
-    try {
-      await this.#makeWay(options);
-      await this.#git.checkout(options);
-    } catch (error) {
-      const paths = pathsOf(error, "CheckoutConflictError");
-      throw paths === undefined ? firstOf(error) : new OverwriteError(paths, { cause: error });
-    }
-  }
-
-  /** Makes way where a file becomes a folder or a folder a file, which git here does not. */
-  async #makeWay({ ref = "HEAD", force = false }: Checkout): Promise<void> {
-    const to = (await this.#resolve(ref)) ?? (await this.#resolve(`${remote}/${ref}`));
-    if (to === undefined) return;
-    const turned: string[] = [];
-    const map = async (path: string, [there, here]: (Isogit.WalkerEntry | null)[]) => {
-      const [will, is] = await Promise.all([there?.type(), here?.type()]);
-      if (path === "." || (will === "tree" && is === "tree")) return undefined;
-      if (will && is && (will === "tree" || is === "tree")) turned.push(path);
-      return null;
-    };
-    const trees = [this.#git.TREE({ ref: to }), this.#git.STAGE()];
-    await this.#git.walk({ ...this.#at, trees, map });
-    if (turned.length === 0) return;
-    const rows = await this.#git.statusMatrix({ ...this.#at, filepaths: turned });
-    const lost = rows.filter(([, head, work, stage]) =>
-      force ? head === 0 && stage === 0 : head !== 1 || work !== 1 || stage !== 1,
-    );
-    if (lost.length > 0) throw new OverwriteError(lost.map(([path]) => path));
-    for (const [filepath] of rows) await this.#git.remove({ ...this.#at, filepath });
-    for (const path of turned) await this.#files.rm(path, { recursive: true });
-  }
-
-  get #at(): { fs: { promises: FolderFs }; dir: string; cache: object } {
+  get #at(): Place["at"] {
     return { fs: this.#fs, dir, cache: this.#cache };
+  }
+
+  get #place(): Place {
+    return { git: this.#git, files: this.#files, at: this.#at };
   }
 
   #with(progress: Hearing, signal: AbortSignal) {
@@ -430,6 +460,13 @@ export class WorkingCopy {
       progress({ phase, loaded, total: total > 0 ? total : undefined });
     };
     return { ...this.#at, onProgress };
+  }
+
+  async #fetch(branch: string, options: Fetch, signal: AbortSignal): Promise<void> {
+    const ref = HEADS + branch;
+    await this.#online(signal, async (http) => {
+      await this.#git.fetch({ ...options, http, remote, ref, remoteRef: ref, tags: false });
+    });
   }
 
   /** Does something with the node; an abort ends it. */
@@ -460,9 +497,23 @@ export class WorkingCopy {
     return await this.#resolve("HEAD");
   }
 
+  /** What a ref names, by its whole name. */
   async #resolve(ref: string): Promise<string | undefined> {
     try {
+      // Where there is none, git here takes one that ends so.
+      if ((await this.#git.expandRef({ ...this.#at, ref })) !== ref) return undefined;
       return await this.#git.resolveRef({ ...this.#at, ref });
+    } catch (error) {
+      if (hasCode(error, "NotFoundError")) return undefined;
+      throw error;
+    }
+  }
+
+  /** A commit; undefined if it is not here. */
+  async #commitOf(oid: string): Promise<Commit | undefined> {
+    try {
+      const { commit } = await this.#git.readCommit({ ...this.#at, oid });
+      return { parents: commit.parent, time: commit.committer.timestamp };
     } catch (error) {
       if (hasCode(error, "NotFoundError")) return undefined;
       throw error;
@@ -471,17 +522,9 @@ export class WorkingCopy {
 
   /** Which of these files the last commit has, and how: the browser does not know of modes. */
   async #committed(wanted: Set<string>): Promise<Map<string, Staged>> {
-    const found = new Map<string, Staged>();
-    if ((await this.#head()) === undefined) return found;
-    const folders = new Set([...wanted].flatMap(foldersOf));
-    const map = async (path: string, [entry]: (Isogit.WalkerEntry | null)[]) => {
-      if (path !== "." && !wanted.has(path) && !folders.has(path)) return null;
-      const staged = wanted.has(path) ? await stagedOf(entry) : undefined;
-      if (staged !== undefined) found.set(path, staged);
-      return undefined;
-    };
-    await this.#git.walk({ ...this.#at, trees: [this.#git.TREE({ ref: "HEAD" })], map });
-    return found;
+    const head = await this.#head();
+    if (head === undefined) return new Map();
+    return await entriesOf(this.#place, this.#git.TREE({ ref: head }), wanted);
   }
 
   /** What is staged, and what the last commit has in its place. */
@@ -498,12 +541,6 @@ export class WorkingCopy {
     return differs;
   }
 
-  /** Has the index be as the last commit is. */
-  async #unstage(path: string, entry: Staged | undefined): Promise<void> {
-    if (entry === undefined) return await this.#git.remove({ ...this.#at, filepath: path });
-    await this.#git.updateIndex({ ...this.#at, filepath: path, ...entry, add: true });
-  }
-
   async #put(path: string, content: Bytes): Promise<void> {
     for (const folder of foldersOf(path)) {
       await this.#files.mkdir(folder).catch((error: unknown) => {
@@ -516,7 +553,7 @@ export class WorkingCopy {
   /** Which files are symbolic links: the index knows when the page is new. */
   async #recall(): Promise<void> {
     const map = async (path: string, [entry]: (Isogit.WalkerEntry | null)[]) => {
-      if ((await entry?.mode()) === LINK) this.#files.link(path);
+      this.#files.link(path, (await entry?.mode()) === LINK);
     };
     await this.#git.walk({ ...this.#at, trees: [this.#git.STAGE()], map });
   }
@@ -528,34 +565,11 @@ export class WorkingCopy {
     const oid = await this.#git.writeBlob({ ...this.#at, blob });
     await this.#git.updateIndex({ ...this.#at, filepath: path, oid, mode, add: true });
   }
-
-  /** All files below a folder. */
-  async #below(folder: string): Promise<string[]> {
-    const entries = (await this.list(folder)) ?? [];
-    const all = await Promise.all(
-      entries.map(async ({ name, folder: inner }) => {
-        const path = folder === dir ? name : `${folder}/${name}`;
-        return inner ? await this.#below(path) : [path];
-      }),
-    );
-    return all.flat();
-  }
 }
 
 /** Whether a path leads to what git keeps for itself. */
 function isOwn(path: string): boolean {
   return path.split("/").find((word) => word !== "" && word !== ".") === ".git";
-}
-
-/** The folders on the way to a file, the outermost first. */
-function foldersOf(path: string): string[] {
-  const words = path.split("/").filter((word) => word !== "");
-  return words.slice(0, -1).map((_, at) => words.slice(0, at + 1).join("/"));
-}
-
-async function stagedOf(entry: Isogit.WalkerEntry | null | undefined): Promise<Staged | undefined> {
-  if (!entry || (await entry.type()) === "tree") return undefined;
-  return { oid: await entry.oid(), mode: await entry.mode() };
 }
 
 function same(one: Bytes | undefined, other: Bytes | undefined): boolean {

@@ -1,4 +1,5 @@
 // A working copy that there is: its files, an editor, what has changed, and the way to the node.
+import type { Bytes } from "../../bytes";
 import { sentence, textOf } from "../../problem";
 import { amount } from "../../view";
 import { button, complaint, count, icon, make } from "../dom";
@@ -6,7 +7,7 @@ import { hashOf, split, type Route } from "../route";
 import type { Context, Shown } from "../view";
 import { Copies, type Home } from "./copies";
 import { alone, type Changed, type Position, type WorkingCopy } from "./copy";
-import { editor } from "./editor";
+import { editor, type Editor } from "./editor";
 import { BehindError, conflicts } from "./errors";
 import { CommitForm } from "./message";
 import { Bar } from "./view";
@@ -70,6 +71,10 @@ class Desk {
   /** Shows the files. What has changed among many takes a while, and follows. */
   async fill(): Promise<void> {
     await this.#open();
+    this.#lookLater();
+  }
+
+  #lookLater(): void {
     this.#look().catch((error: unknown) => this.#said.replaceChildren(complaint(error)));
   }
 
@@ -124,7 +129,9 @@ class Desk {
       return this.#side.replaceChildren(title, none);
     }
     const list = make("ul", { className: "changed" }, ...changed.map((it) => this.#row(it)));
-    this.#side.replaceChildren(title, list, this.#commit.element);
+    const all = button("Discard all", () => this.#confirmDiscarding());
+    const several = changed.length > 1 ? [make("div", { className: "row" }, all)] : [];
+    this.#side.replaceChildren(title, list, ...several, this.#commit.element);
   }
 
   #row(change: Changed): HTMLElement {
@@ -163,8 +170,8 @@ class Desk {
       () =>
         this.#attempt(async () => {
           await this.#held.copy.discard(change);
-          // What is being edited is another file, unless it is this one.
-          if (this.#route.path === change.path || !this.#unsaved()) await this.#open();
+          if (this.#route.path === change.path) this.#unsaved = () => false;
+          await this.#open();
           await this.#look();
         }),
       { className: "grave" },
@@ -173,17 +180,29 @@ class Desk {
     keep.focus();
   }
 
-  /** What the path leads to: a folder's files, or the editor. */
+  /** Shows what the path leads to, but nothing in place of what is edited and not saved. */
   async #open(): Promise<void> {
     const { copy } = this.#held;
     const { path } = this.#route;
     const entries = await copy.list(path);
-    this.#main.replaceChildren(this.#crumbs());
-    if (entries !== undefined && (path === "" || entries.length > 0)) {
-      return this.#main.append(this.#folder(entries), this.#newFile());
+    const isFolder = entries !== undefined && (path === "" || entries.length > 0);
+    const content = isFolder ? undefined : await copy.read(path);
+    // From here on nothing waits, so that nobody writes meanwhile.
+    if (this.#unsaved()) return;
+    if (isFolder) {
+      this.#unsaved = () => false;
+      this.#main.replaceChildren(this.#crumbs(), this.#folder(entries), this.#newFile());
+    } else {
+      const edited = this.#editor(content);
+      this.#unsaved = edited.unsaved;
+      this.#main.replaceChildren(this.#crumbs(), edited.element);
     }
-    const content = await copy.read(path);
-    const edited = editor(path, content, {
+  }
+
+  #editor(content: Bytes | undefined): Editor {
+    const { copy } = this.#held;
+    const { path } = this.#route;
+    return editor(path, content, {
       save: async (bytes, known) => {
         await copy.write(path, bytes, known);
         await this.#look();
@@ -195,8 +214,6 @@ class Desk {
         this.#context.go({ ...this.#route, path: folder });
       },
     });
-    this.#unsaved = edited.unsaved;
-    this.#main.append(edited.element);
   }
 
   #crumbs(): HTMLElement {
@@ -298,8 +315,27 @@ class Desk {
       return this.#say("Commit or discard the changes first.");
     }
     await this.#attempt(async () => {
-      await this.#held.copy.change(branch);
-      await this.fill();
+      try {
+        await this.#held.copy.change(branch);
+        await this.#open();
+      } finally {
+        // Also of what was cut off it shows where it is now.
+        this.#lookLater();
+      }
+    });
+  }
+
+  /** Discards what there is then, which may be more than was seen. */
+  async #confirmDiscarding(): Promise<void> {
+    await this.#attempt(async () => {
+      await this.#look();
+      const many = count(this.#changed.length, "file");
+      const text = `Lose what has changed in ${many} since the last commit? New files are removed.`;
+      this.#question(text, "Discard them", async () => {
+        await this.#held.copy.discardAll();
+        await this.#open();
+        await this.#look();
+      });
     });
   }
 
@@ -322,8 +358,8 @@ class Desk {
       "Have the branch as the node has it? Commits that were not pushed, and changes that were " +
       "not committed, are lost.";
     this.#question(text, "Drop mine", async () => {
-      this.#unsaved = () => false;
       await this.#held.copy.reset();
+      this.#unsaved = () => false;
       await this.fill();
     });
   }

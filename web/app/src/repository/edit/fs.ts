@@ -31,8 +31,9 @@ type Encoding = string | { encoding?: string } | undefined;
 /**
  * A folder as isomorphic-git's `fs`. The browser has neither modes nor symbolic links: a link
  * is a file that holds its target, as git has it where there are none, and is one by being
- * known here. No name leads out of
- * the folder, into a `.git` that is not the copy's own, or to a hook that git would run.
+ * known here. No name leads out of the folder, into a `.git` that is not the copy's own, or to a
+ * hook that git would run. A browser makes a file before it has anything in it: in `.git`, where
+ * nothing else is empty, such a file is none, as a page may have ended then.
  */
 export class FolderFs {
   readonly #root: FileSystemDirectoryHandle;
@@ -41,13 +42,18 @@ export class FolderFs {
   /** Paths of files that stand for links. */
   readonly #links = new Set<string>();
 
+  /** Paths of git's own files that have something in them. */
+  readonly #whole = new Set<string>();
+
   constructor(root: FileSystemDirectoryHandle) {
     this.#root = root;
   }
 
-  /** Says that a file stands for a symbolic link. */
-  link(path: string): void {
-    this.#links.add(wordsOf(path).join("/"));
+  /** Says that a file stands for a symbolic link, or is none. */
+  link(path: string, is: boolean): void {
+    const known = wordsOf(path).join("/");
+    if (is) this.#links.add(known);
+    else this.#links.delete(known);
   }
 
   async readFile(path: string, encoding?: Encoding): Promise<Uint8Array<ArrayBuffer> | string> {
@@ -57,8 +63,7 @@ export class FolderFs {
   }
 
   async writeFile(path: string, content: Uint8Array<ArrayBuffer> | string): Promise<void> {
-    const { folder, name } = await this.#parent(path, true);
-    await attempt(path, async () => {
+    await this.#within(path, async (folder, name) => {
       const handle = await folder.getFileHandle(name, { create: true });
       const writing = await handle.createWritable();
       try {
@@ -77,24 +82,25 @@ export class FolderFs {
   }
 
   async readdir(path: string): Promise<string[]> {
-    const folder = await this.#folder(wordsOf(path));
-    return await attempt(path, async () => {
+    const words = wordsOf(path);
+    const folder = await this.#folder(words);
+    const names = await attempt(path, async () => {
       const names: string[] = [];
       for await (const name of folder.keys()) names.push(name);
       return names;
     });
+    if (!isOwn(words)) return names;
+    const there = await Promise.all(names.map((name) => this.#isThere(`${path}/${name}`)));
+    return names.filter((_, at) => there[at]);
   }
 
   async mkdir(path: string): Promise<void> {
     const words = wordsOf(path);
-    const there = await this.#folder(words).then(
-      () => true,
-      () => false,
-    );
-    if (there) throw new FileError("EEXIST", path, "there is one already");
-    const { folder, name } = await this.#parent(path, true);
-    await attempt(path, () => folder.getDirectoryHandle(name, { create: true }));
-    this.#folders.delete(words.join("/"));
+    if (words.length === 0) throw new FileError("EEXIST", path, "this is the folder itself");
+    const make = (folder: FileSystemDirectoryHandle, name: string) =>
+      folder.getDirectoryHandle(name, { create: true });
+    const made = await this.#within(path, make, "ENOTDIR");
+    this.#folders.set(words.join("/"), Promise.resolve(made));
   }
 
   async rmdir(path: string): Promise<void> {
@@ -130,12 +136,30 @@ export class FolderFs {
 
   async symlink(target: string, path: string): Promise<void> {
     await this.writeFile(path, target);
-    this.link(path);
+    this.link(path, true);
   }
 
   async #file(path: string): Promise<File> {
     const { folder, name } = await this.#parent(path, false);
-    return await attempt(path, async () => (await folder.getFileHandle(name)).getFile(), "EISDIR");
+    const file = await attempt(path, async () => (await folder.getFileHandle(name)).getFile());
+    if (file.size === 0 && isOwn(wordsOf(path))) {
+      throw new FileError("ENOENT", path, "the file was never written");
+    }
+    return file;
+  }
+
+  /** Whether there is a folder of git's own, or a file that was written. */
+  async #isThere(path: string): Promise<boolean> {
+    const own = wordsOf(path).join("/");
+    if (this.#whole.has(own)) return true;
+    try {
+      await this.stat(path);
+      this.#whole.add(own);
+      return true;
+    } catch (error) {
+      if (error instanceof FileError && error.code === "ENOENT") return false;
+      throw error;
+    }
   }
 
   async #remove(path: string, recursive: boolean): Promise<void> {
@@ -143,8 +167,30 @@ export class FolderFs {
     await attempt(path, () => folder.removeEntry(name, { recursive }));
     const gone = wordsOf(path).join("/");
     const isGone = (known: string) => known === gone || known.startsWith(`${gone}/`);
-    for (const known of this.#links) if (isGone(known)) this.#links.delete(known);
-    for (const known of this.#folders.keys()) if (isGone(known)) this.#folders.delete(known);
+    for (const all of [this.#links, this.#whole, this.#folders]) {
+      for (const known of all.keys()) if (isGone(known)) all.delete(known);
+    }
+  }
+
+  /**
+   * Makes something in the folder that is on the way to it; once more if that is gone: another
+   * page, or a program, may have removed a folder that is known here, and made it again.
+   */
+  async #within<T>(
+    path: string,
+    work: (folder: FileSystemDirectoryHandle, name: string) => Promise<T>,
+    mismatch?: string,
+  ): Promise<T> {
+    const { folder, name } = await this.#parent(path, true);
+    try {
+      return await attempt(path, () => work(folder, name), mismatch);
+    } catch (error) {
+      if (!(error instanceof FileError) || error.code !== "ENOENT") throw error;
+      const words = wordsOf(path);
+      words.forEach((_, at) => this.#folders.delete(words.slice(0, at).join("/")));
+      const now = await this.#parent(path, true);
+      return await attempt(path, () => work(now.folder, name), mismatch);
+    }
   }
 
   /** The folder that something is in, or would be. */
@@ -181,9 +227,14 @@ function wordsOf(path: string): string[] {
   return path.split("/").filter((word) => word !== "" && word !== ".");
 }
 
+/** Whether this is git's own folder, or in it. */
+function isOwn(words: string[]): boolean {
+  return words[0] === ".git";
+}
+
 /** Refuses to write what git, or a file system with ideas of its own, would run or obey. */
 function check(path: string, words: string[]): void {
-  const own = words[0] === ".git";
+  const own = isOwn(words);
   const odd = words.some((word, at) => (isGit(word) && !(own && at === 0)) || word === "..");
   const hook = own && words[1]?.toLowerCase() === "hooks" && words.length > 2;
   if (odd || hook) throw new FileError("EPERM", path, "no repository may have such a file");

@@ -7,15 +7,25 @@ import type { GitRequest, GitResponse } from "@alknet/client";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
+/** Where a file or a folder is: a handle leads there, whatever has become of what was there. */
+interface Place {
+  folder: MemoryFolder;
+  name: string;
+}
+
+const gone = () => new DOMException("not there", "NotFoundError");
+
 /** A folder that keeps what is written to it. */
 export class MemoryFolder {
   readonly kind = "directory";
   readonly entries = new Map<string, MemoryFolder | MemoryFile>();
-  /** Asked before a file is written; what it throws is why that fails. */
+  /** Asked before something is written or removed; what it throws is why that fails. */
   readonly #writing: (name: string) => void;
+  readonly #place: Place | undefined;
 
-  constructor(writing: (name: string) => void = () => undefined) {
+  constructor(writing: (name: string) => void = () => undefined, place?: Place) {
     this.#writing = writing;
+    this.#place = place;
   }
 
   /** As what a browser gives. */
@@ -24,37 +34,54 @@ export class MemoryFolder {
   }
 
   async getDirectoryHandle(name: string, { create = false } = {}): Promise<MemoryFolder> {
-    if (!this.entries.has(name) && create) {
-      this.entries.set(name, new MemoryFolder(this.#writing));
-    }
-    return this.#find(name, MemoryFolder);
+    const make = () => new MemoryFolder(this.#writing, { folder: this, name });
+    return this.#find(name, MemoryFolder, create ? make : undefined);
   }
 
   async getFileHandle(name: string, { create = false } = {}): Promise<MemoryFile> {
-    if (!this.entries.has(name) && create) {
-      this.entries.set(name, new MemoryFile(() => this.#writing(name)));
-    }
-    return this.#find(name, MemoryFile);
+    const make = () => new MemoryFile(() => this.#writing(name), { folder: this, name });
+    return this.#find(name, MemoryFile, create ? make : undefined);
   }
 
   async removeEntry(name: string, { recursive = false } = {}): Promise<void> {
-    const found = this.entries.get(name);
-    if (found === undefined) throw new DOMException("not there", "NotFoundError");
+    const { entries } = this.#now();
+    const found = entries.get(name);
+    if (found === undefined) throw gone();
     if (found instanceof MemoryFolder && found.entries.size > 0 && !recursive) {
       throw new DOMException("not empty", "InvalidModificationError");
     }
-    this.entries.delete(name);
+    this.#writing(name);
+    entries.delete(name);
   }
 
   async *keys(): AsyncGenerator<string> {
-    yield* this.entries.keys();
+    yield* this.#now().entries.keys();
   }
 
-  #find<T>(name: string, kind: new (...parts: never[]) => T): T {
+  /** What is at a place inside. */
+  at(name: string): MemoryFolder | MemoryFile | undefined {
+    return this.#now().entries.get(name);
+  }
+
+  /** The folder that is there now. */
+  #now(): MemoryFolder {
+    if (this.#place === undefined) return this;
+    const found = this.#place.folder.at(this.#place.name);
+    if (!(found instanceof MemoryFolder)) throw gone();
+    return found;
+  }
+
+  #find<T extends MemoryFolder | MemoryFile>(
+    name: string,
+    kind: new (...parts: never[]) => T,
+    make?: () => T,
+  ): T {
     if (name === "" || name === "." || name === "..") throw new TypeError("no such name");
-    const found = this.entries.get(name);
-    if (found === undefined) throw new DOMException("not there", "NotFoundError");
+    const { entries } = this.#now();
+    const found = entries.get(name) ?? make?.();
+    if (found === undefined) throw gone();
     if (!(found instanceof kind)) throw new DOMException("another kind", "TypeMismatchError");
+    entries.set(name, found);
     return found;
   }
 }
@@ -63,14 +90,17 @@ export class MemoryFolder {
 class MemoryFile {
   readonly kind = "file";
   readonly #writing: () => void;
+  readonly #place: Place;
   #content: Bytes = new Uint8Array();
   #time = Date.now();
 
-  constructor(writing: () => void) {
+  constructor(writing: () => void, place: Place) {
     this.#writing = writing;
+    this.#place = place;
   }
 
   async getFile() {
+    this.#check();
     const content = this.#content;
     return {
       size: content.length,
@@ -81,6 +111,7 @@ class MemoryFile {
   }
 
   async createWritable() {
+    this.#check();
     let written: Bytes = new Uint8Array();
     return {
       write: async (content: Bytes | string) => {
@@ -89,12 +120,17 @@ class MemoryFile {
           typeof content === "string" ? new TextEncoder().encode(content) : new Uint8Array(content);
       },
       close: async () => {
+        this.#check();
         this.#content = written;
         // Later than before, whatever the clock says.
         this.#time = Math.max(Date.now(), this.#time + 1);
       },
       abort: async () => undefined,
     };
+  }
+
+  #check(): void {
+    if (this.#place.folder.at(this.#place.name) !== this) throw gone();
   }
 }
 
@@ -108,7 +144,7 @@ export class RealGit {
     this.run(["init", "--quiet", "--bare", "--initial-branch=main", "."]);
   }
 
-  run(args: string[], input = ""): string {
+  run(args: string[], input: string | Uint8Array = ""): string {
     const env = {
       PATH: process.env["PATH"],
       HOME: this.folder,
@@ -124,18 +160,36 @@ export class RealGit {
     return stdout;
   }
 
-  /** Commits files to main; undefined for one that goes. */
-  commit(files: Record<string, string | undefined>, mode = "100644"): string {
-    const known = this.run(["for-each-ref", "--format=%(objectname)", "refs/heads/main"]).trim();
-    const lines = ["commit refs/heads/main", "committer Bob <bob@node.example> now"];
-    lines.push("data 4", "some", ...(known === "" ? [] : [`from ${known}`]));
-    for (const [path, text] of Object.entries(files)) {
-      if (text === undefined) lines.push(`D ${path}`);
-      else lines.push(`M ${mode} inline ${path}`, `data ${Buffer.byteLength(text)}`, text);
+  /** Commits files; undefined for one that goes. */
+  commit(
+    files: Record<string, string | Uint8Array | undefined>,
+    mode = "100644",
+    branch = "main",
+  ): string {
+    const ref = `refs/heads/${branch}`;
+    const known = this.run(["for-each-ref", "--format=%(objectname)", ref]).trim();
+    const parts: (string | Uint8Array)[] = [head(ref)];
+    if (known !== "") parts.push(`from ${known}\n`);
+    for (const [path, content] of Object.entries(files)) {
+      if (content === undefined) parts.push(`D ${path}\n`);
+      else parts.push(`M ${mode} inline ${path}\n`, data(content));
     }
-    const now = ["fast-import", "--quiet", "--force", "--date-format=now"];
-    this.run(now, `${lines.join("\n")}\n`);
-    return this.run(["rev-parse", "main"]).trim();
+    this.#import(parts);
+    return this.run(["rev-parse", ref]).trim();
+  }
+
+  /** Commits to main many times. */
+  commits(count: number): void {
+    const each = (_: unknown, at: number) => [
+      head("refs/heads/main"),
+      ...(at === 0 ? ["from refs/heads/main^0\n"] : []),
+    ];
+    this.#import(Array.from({ length: count }, each).flat());
+  }
+
+  #import(parts: (string | Uint8Array)[]): void {
+    const input = Buffer.concat(parts.map((part) => Buffer.from(part as string)));
+    this.run(["fast-import", "--quiet", "--force", "--date-format=now"], input);
   }
 
   /** What the node's transport does, by git's own stateless way. */
@@ -168,6 +222,16 @@ export class RealGit {
   close(): void {
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+function head(ref: string): string {
+  return `commit ${ref}\ncommitter Bob <bob@node.example> now\ndata 4\nsome\n`;
+}
+
+/** As fast-import reads it. */
+function data(content: string | Uint8Array): Buffer {
+  const bytes = Buffer.from(content as string);
+  return Buffer.concat([Buffer.from(`data ${bytes.length}\n`), bytes, Buffer.from("\n")]);
 }
 
 /** The browser's locks, of a page that is alone, or while another one holds them. */
