@@ -7,10 +7,7 @@ use std::{
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{
-        Arc, Mutex,
-        mpsc::{Receiver, channel},
-    },
+    sync::mpsc::{Receiver, channel},
     thread,
 };
 
@@ -20,7 +17,7 @@ use serde_json::Value;
 use crate::{
     client::{Client, WAYS},
     node::{Home, Node},
-    process::{Deadline, SOON, eventually, output, signal, stdout, text},
+    process::{Deadline, Log, SOON, eventually, output, signal, stdout, text},
 };
 
 /// One rule for forwarding in a node's configuration.
@@ -32,22 +29,15 @@ pub(crate) fn allow(home: &Home, rule: &str) {
 pub(crate) struct Background {
     child: Child,
     ready: Value,
-    log: Arc<Mutex<String>>,
+    log: Log,
 }
 
 impl Background {
     #[track_caller]
     pub(crate) fn start(command: &mut Command) -> Self {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let log = Log::new();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.end());
         let mut child = command.spawn().unwrap();
-        let log = Arc::new(Mutex::new(String::new()));
-        let (mut stderr, kept) = (child.stderr.take().unwrap(), log.clone());
-        thread::spawn(move || {
-            let mut buffer = [0; 1024];
-            while let Ok(count @ 1..) = stderr.read(&mut buffer) {
-                kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
-            }
-        });
         let lines: Receiver<String> = {
             let (send, lines) = channel();
             let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -58,7 +48,7 @@ impl Background {
         };
         let Ok(line) = lines.recv_timeout(SOON) else {
             let _ = child.kill();
-            panic!("it is not ready: {}", log.lock().unwrap());
+            panic!("it is not ready: {}", log.text());
         };
         let ready = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         Self { child, ready, log }
@@ -69,7 +59,7 @@ impl Background {
     }
 
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
     }
 
     /// Ends it with a signal.

@@ -2,11 +2,11 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, mpsc::channel},
+    sync::mpsc::channel,
     thread,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 use crate::{
     client::account,
-    process::{Deadline, SOON, eventually, output, signal, stdout},
+    process::{Deadline, Log, SOON, eventually, output, signal, stdout},
 };
 
 /// A state folder, of a node or of a client.
@@ -89,7 +89,7 @@ pub(crate) struct Banner {
 pub(crate) struct Node {
     child: Child,
     banner: Banner,
-    log: Arc<Mutex<String>>,
+    log: Log,
     audit: PathBuf,
 }
 
@@ -127,14 +127,14 @@ impl Node {
     /// The same with the accounts that the command itself says.
     #[track_caller]
     pub(crate) fn run_unmapped(home: &Home, mut serve: Command) -> Self {
+        let log = Log::new();
         let mut child = serve
             .envs(account_of(home.path()))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log.end())
             .spawn()
             .unwrap();
-        let log = collect(child.stderr.take().unwrap());
         let (send, line) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         thread::spawn(move || {
@@ -142,7 +142,7 @@ impl Node {
         });
         let Ok(line) = line.recv_timeout(SOON) else {
             let _ = child.kill();
-            panic!("the node did not start: {}", log.lock().unwrap());
+            panic!("the node did not start: {}", log.text());
         };
         let banner = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
         Self { child, banner, log, audit: home.path().join("audit.log") }
@@ -176,7 +176,7 @@ impl Node {
     }
 
     pub(crate) fn log(&self) -> String {
-        self.log.lock().unwrap().clone()
+        self.log.text()
     }
 
     pub(crate) fn signal(&self, it: Signal) {
@@ -222,17 +222,4 @@ fn account_of(home: &Path) -> [(&'static str, PathBuf); 3] {
         ("NSS_WRAPPER_PASSWD", passwd),
         ("NSS_WRAPPER_GROUP", "/etc/group".into()),
     ]
-}
-
-/// Keeps what a process says.
-fn collect(mut from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
-    let log = Arc::new(Mutex::new(String::new()));
-    let kept = log.clone();
-    thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = from.read(&mut buffer) {
-            kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
-        }
-    });
-    log
 }

@@ -1,7 +1,9 @@
 //! Child processes with a deadline.
 
 use std::{
+    fs::File,
     io::{Read as _, Write as _},
+    os::unix::fs::FileExt as _,
     process::{Child, Command, Output, Stdio},
     sync::mpsc::{RecvTimeoutError, channel},
     thread,
@@ -79,6 +81,30 @@ pub(crate) fn text(output: &Output) -> String {
 pub(crate) fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", text(output));
     String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// What a process says on standard error. It is kept in a file that has no name: whatever
+/// the process wrote before it answered somebody is there once the answer is, which a
+/// thread that reads a pipe could not promise.
+pub(crate) struct Log(File);
+
+impl Log {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempfile().unwrap())
+    }
+
+    /// The process's end of it.
+    pub(crate) fn end(&self) -> Stdio {
+        self.0.try_clone().unwrap().into()
+    }
+
+    /// All so far.
+    pub(crate) fn text(&self) -> String {
+        // The position is the writer's.
+        let mut text = vec![0; self.0.metadata().unwrap().len().try_into().unwrap()];
+        self.0.read_exact_at(&mut text, 0).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    }
 }
 
 /// Kills a process that is still there when the time has passed.

@@ -68,6 +68,8 @@ fn an_unconfirmed_phrase_is_not_lost() {
     let mut terminal = Terminal::run(&machine.command(&["vault", "init"]));
     let screen = terminal.expect("Press Enter").to_owned();
     assert!(screen.contains("12. "), "{screen}");
+    terminal.type_line("\u{4}");
+    assert_eq!(terminal.end().0, Some(1));
 }
 
 #[test]
