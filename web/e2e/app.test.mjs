@@ -26,11 +26,18 @@ import { alknet, post, startNode } from "./node.mjs";
 const TEN_MEGABYTES = 10 * 1024 * 1024;
 const options = { timeout: 120_000 };
 
-/** Notes what the page asks of WebTransport. */
+/** Notes what the page asks of WebTransport, which is all that there is. */
 function recordWebTransport() {
   // An empty page on the way has none.
   if (!("WebTransport" in window)) return;
   window.dials = [];
+  // On a slow machine one could be there first, in spite of WebTransport's head start.
+  window.WebSocket = class {
+    constructor(url) {
+      window.dials.push({ url: String(url) });
+      throw new Error("not in this test");
+    }
+  };
   window.WebTransport = class extends WebTransport {
     constructor(url, options) {
       super(url, options);
@@ -313,12 +320,13 @@ test("an SSH server with another node's host certificate is refused", options, a
   const node = await startNode(t);
   const impostor = await startNode(t, { config: `origins = ["${node.origin}"]\n` });
   const token = alknet(impostor, "token", "create", "--scope", "ssh").trim();
+  const page = await newPage(t, await startBrowser(t, node, impostor));
+  await openSsh(page, node);
+
+  // Not before: it is good for half a minute.
   const answer = await post(impostor, token, "/alknet/ticket", { alpn: "alknet/ssh" });
   assert.equal(answer.status, 200, answer.text);
   const { ticket } = JSON.parse(answer.text);
-
-  const page = await newPage(t, await startBrowser(t, node, impostor));
-  await openSsh(page, node);
   const url = `${impostor.origin.replace("https", "wss")}/alknet/ssh`;
   await page.addInitScript(
     ({ url, ticket }) => {
@@ -343,6 +351,7 @@ test("under cover the page is there for those who are signed in alone", options,
   const stranger = await newPage(t, browser);
   assert.equal((await stranger.goto(`${node.origin}/alknet/app/`)).status(), 404);
   const page = await newPage(t, browser);
+  await page.addInitScript(recordWebTransport);
   await page.goto(node.signIn);
   await live(page);
   assert.equal(await carrier(page), "webtransport");

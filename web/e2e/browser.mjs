@@ -55,10 +55,15 @@ export async function newPage(test, browser, options = {}, expected = /^$/) {
   return page;
 }
 
-/** Waits for a terminal that is connected. */
+/** Waits for a terminal that is connected, and has what is typed. */
 export async function live(page) {
-  await page.waitForSelector("#status[data-kind=live], #status[data-kind=bad]");
-  const kind = await page.getAttribute("#status", "data-kind");
+  const handle = await page.waitForFunction(() => {
+    // The page may not be there yet.
+    const kind = document.querySelector("#status")?.dataset.kind;
+    const ready = kind === "live" && document.querySelector("#panel")?.hidden;
+    return ready || kind === "bad" ? kind : null;
+  });
+  const kind = await handle.jsonValue();
   assert.equal(kind, "live", kind === "bad" ? await card(page) : undefined);
 }
 

@@ -14,7 +14,7 @@ import { alknet, post, startNode } from "./node.mjs";
 
 const CLIENT = new URL("../client/", import.meta.url);
 const ITEMS = 10_000;
-const WAIT_MS = 10_000;
+const WAIT_MS = 30_000;
 const options = { timeout: 120_000 };
 
 /** Ways to have a client: the handle's `evaluate` runs a function where the client is. */

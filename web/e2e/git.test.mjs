@@ -307,6 +307,8 @@ test("a hostile text runs nothing and fetches nothing", options, async (t) => {
   const text = page.locator(".markdown");
   await text.getByText("The end of it").waitFor();
   await text.getByText("tracker (on elsewhere.example)").waitFor();
+  // A script is nothing that a plain drawing has.
+  await text.getByRole("button", { name: "Show it" }).click();
   const picture = text.locator("img");
   await picture.waitFor();
   assert.equal(await picture.count(), 1);
@@ -326,8 +328,56 @@ test("a hostile text runs nothing and fetches nothing", options, async (t) => {
   assert.deepEqual(foreign, []);
   // The file by itself is shown as a picture, too.
   await page.goto(new URL(notes("/files/-/logo.svg"), page.url()).href);
+  await page.locator(".picture").getByRole("button", { name: "Show it" }).click();
   await page.locator(".picture img").waitFor();
   assert.equal(await page.evaluate(() => window.owned), undefined);
+});
+
+/** A drawing of a kilobyte, of which the browser makes ten million parts. */
+function bomb(levels = 7) {
+  const level = (at) => `<g id="a${at + 1}">${`<use href="#a${at}"/>`.repeat(10)}</g>`;
+  const all = Array.from({ length: levels }, (_, at) => level(at)).join("");
+  const defs = `<defs><g id="a0"><rect width="9" height="9"/></g>${all}</defs>`;
+  const size = 'width="90" height="20"';
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${size}>${defs}<use href="#a${levels}"/></svg>`;
+}
+
+const BADGE = `<svg xmlns="http://www.w3.org/2000/svg" width="90" height="20">
+<linearGradient id="s" x2="0" y2="100%"><stop offset="0" stop-color="#bbb" stop-opacity=".1"/>
+<stop offset="1" stop-opacity=".1"/></linearGradient>
+<clipPath id="r"><rect width="90" height="20" rx="3" fill="#fff"/></clipPath>
+<g clip-path="url(#r)"><rect width="37" height="20" fill="#555"/>
+<rect x="37" width="53" height="20" fill="#4c1"/><rect width="90" height="20" fill="url(#s)"/></g>
+<g fill="#fff" font-family="Verdana,sans-serif" font-size="11"><text x="5" y="14">build</text>
+<text x="42" y="14">passing</text></g></svg>`;
+
+test("a drawing that never ends is not begun unasked", options, async (t) => {
+  const text = "# Notes\n\n![build](badge.svg)\n\n![The plan](plan.svg)\n\n";
+  const linked = "[![In a link](marked.svg)](guide.md)\n";
+  const marked = BADGE.replace("<g", '<marker id="m"/><g');
+  const files = { "badge.svg": BADGE, "plan.svg": bomb(), "marked.svg": marked };
+  const { node } = await hosted(t, {
+    files: { ...files, "README.md": `${text}${linked}`, "guide.md": "# The guide\n" },
+  });
+  const page = await looking(t, node, notes());
+  const drawn = () =>
+    page.waitForFunction(() => document.querySelector(".markdown img").naturalWidth === 90);
+  await drawn();
+  const place = page.getByRole("group", { name: "The plan" });
+  await place.getByText("could be slow").waitFor();
+  assert.equal(await page.locator(".markdown img").count(), 1);
+  await screenshot(page, "git-drawing");
+  // Whoever wants to see what is in a link is not led away by it.
+  await page.getByRole("group", { name: "In a link" }).getByRole("button").click();
+  await page.getByRole("img", { name: "In a link" }).waitFor();
+  assert.equal(new URL(page.url()).hash, notes());
+  await page.getByRole("link", { name: "plan.svg", exact: true }).click();
+  const alone = page.getByRole("group", { name: "plan.svg" });
+  await alone.getByRole("button", { name: "Show it" }).waitFor();
+  assert.equal(await page.locator(".picture img").count(), 0);
+  await screenshot(page, "git-drawing-file");
+  await page.goto(new URL(notes("/files/-/badge.svg"), page.url()).href);
+  await page.waitForFunction(() => document.querySelector(".picture img")?.naturalWidth === 90);
 });
 
 test("a text that takes too long is shown as it is, and holds nobody up", options, async (t) => {
@@ -651,7 +701,7 @@ test("an empty repository is made and gets its first commit in the page", option
   // What has something in it becomes no mirror.
   await page.getByLabel("Copy of").fill("https://mirrors.example/tool.git");
   await page.getByRole("button", { name: "Mirror it" }).click();
-  await page.locator(".complaint").waitFor();
+  await page.locator(".complaint", { hasText: /^team\/notes has content/ }).waitFor();
   assert.equal((await shown()).mirror, null);
   await screenshot(page, "git-settings");
   await page.getByLabel("Name", { exact: true }).fill("notes");

@@ -11,7 +11,7 @@ import { connect } from "node:tls";
 import { cleanUp } from "./cleanup.mjs";
 
 const START_MS = 30_000;
-const STOP_MS = 20_000;
+const STOP_MS = 40_000;
 
 /** Starts a node; it is stopped, and has to end well, when the test is over. */
 export async function startNode(test, { args = [], config = "" } = {}) {

@@ -27,7 +27,9 @@ export function textOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-/** A text as a sentence. */
-export function sentence(text: string): string {
-  return `${text.charAt(0).toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
+/** A text as a sentence; one that begins with a name begins as that does. */
+export function sentence(text: string, names: readonly string[] = []): string {
+  const named = names.some((name) => name !== "" && `${text} `.startsWith(`${name} `));
+  const first = text.charAt(0);
+  return `${named ? first : first.toUpperCase()}${text.slice(1)}${/[.?!]$/.test(text) ? "" : "."}`;
 }

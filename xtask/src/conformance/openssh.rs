@@ -212,8 +212,9 @@ fn test(lane: &Lane<'_>, name: &str, port: u16, servers: &Servers) -> Result<()>
     child.wait()?;
     let pid_file = suite.join("pidfile");
     if let Ok(pid) = fs::read_to_string(&pid_file) {
-        let _ = Command::new("kill").arg(pid.trim()).stderr(Stdio::null()).status();
+        // Before, because sshd removes it when it is told to end.
         fs::remove_file(&pid_file)?;
+        let _ = Command::new("kill").arg(pid.trim()).stderr(Stdio::null()).status();
     }
     let said = fs::read_to_string(&log).unwrap_or_default();
     let last = said.lines().rev().find(|line| !line.starts_with('+')).unwrap_or_default();

@@ -57,7 +57,8 @@ fn warnings(audit: &Path, dir: &Path, server: &Path, more: &str) -> Result<BTree
     }
     // How many connect is for the endpoint to bound, and this server has none.
     let ran = Command::new(audit)
-        .args(["--skip-rate-test", "--no-colors", "--port", &port.to_string(), "127.0.0.1"])
+        .args(["--skip-rate-test", "--no-colors", "--timeout", "60"])
+        .args(["--port", &port.to_string(), "127.0.0.1"])
         .output()?;
     let text = String::from_utf8_lossy(&ran.stdout);
     ensure!(text.contains("mlkem768x25519-sha256"), "it says nothing of the server: {text}");

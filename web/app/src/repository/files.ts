@@ -1,10 +1,11 @@
 import { textOf } from "../problem";
 import { amount } from "../view";
 import { ago, button, complaint, count, icon, make, save, type Icon } from "./dom";
+import { MAX_COST } from "./drawing";
 import { revisions, ways } from "./head";
 import { highlight, languageOf } from "./highlight";
 import type { Blob, Commit, Entry, Kind, Place } from "./model";
-import { MAX_PICTURE, pictureOf, pictureType } from "./picture";
+import { MAX_PICTURE, pictureOf, pictureType, withheld } from "./picture";
 import { hashOf, shortRev, split, type Route } from "./route";
 import { revOf, type Context, type Shown } from "./view";
 import "./files.css";
@@ -258,9 +259,15 @@ async function contentOf(
 ): Promise<HTMLElement> {
   const { path } = route;
   if (pictureType(path) !== undefined && blob.size <= MAX_PICTURE) {
-    const source = await pictureOf(context.repositories, place, context.signal);
-    if (source !== undefined) {
-      return make("div", { className: "picture" }, make("img", { src: source, alt: path }));
+    const picture = await pictureOf(context.repositories, place, context.signal);
+    if (picture !== undefined) {
+      const { address, cost } = picture;
+      const name = path.slice(path.lastIndexOf("/") + 1);
+      const shown =
+        cost > MAX_COST
+          ? withheld(make("img", { alt: path }), address, name)
+          : make("img", { src: address, alt: path });
+      return make("div", { className: "picture" }, shown);
     }
   }
   if (blob.text === undefined) {

@@ -47,18 +47,30 @@ test("a text has not any number of pictures", async () => {
     await Promise.resolve();
     atOnce--;
     if (path === "3") throw new Error("gone");
-    return `data:${path}`;
+    return { address: `data:${path}`, cost: 0 };
   });
   const all = Array.from({ length: 1000 }, (_, at) => album.picture(String(at % 100)));
   const shown = (await Promise.allSettled(all)).map((it) =>
-    it.status === "fulfilled" ? it.value : "failed",
+    it.status === "fulfilled" ? it.value?.address : "failed",
   );
   expect(fetched).toBe(50);
   expect(most).toBe(1);
   expect(shown.slice(0, 5)).toEqual(["data:0", "data:1", "data:2", "failed", "data:4"]);
   expect(shown.filter((address) => address?.startsWith("data:"))).toHaveLength(98);
 
-  const large = new Album(async () => "x".repeat(20 * 1024 * 1024));
+  const large = new Album(async () => ({ address: "x".repeat(20 * 1024 * 1024), cost: 0 }));
   const some = await Promise.all(["a", "b", "c", "a"].map((path) => large.picture(path)));
-  expect(some.map((address) => address !== undefined)).toEqual([true, true, false, true]);
+  expect(some.map((found) => found !== undefined)).toEqual([true, true, false, true]);
+});
+
+test("of a text not any number of drawings is drawn unasked", async () => {
+  const costs: Record<string, number> = { bomb: Infinity, heavy: 2_400, badge: 6, photo: 0 };
+  const album = new Album(async (path) => ({ address: path, cost: costs[path]! }));
+  const slow = async (path: string) => (await album.picture(path))!.slow;
+  expect(await slow("bomb")).toBe(true);
+  for (let i = 0; i < 3; i++) expect(await slow("heavy")).toBe(false);
+  for (let i = 0; i < 50; i++) expect(await slow("badge")).toBe(false);
+  expect(await slow("badge")).toBe(true);
+  expect(await slow("heavy")).toBe(true);
+  expect(await slow("photo")).toBe(false);
 });

@@ -2,7 +2,9 @@
 import createDOMPurify, { type Config } from "dompurify";
 import { aside } from "./aside";
 import { make } from "./dom";
+import { MAX_COST } from "./drawing";
 import { highlight, languageNamed } from "./highlight";
+import { withheld, type Picture } from "./picture";
 import { rehearse } from "./rehearsal";
 import "./text.css";
 
@@ -16,13 +18,15 @@ const MAX_HEADING = 500;
 const MAX_PICTURES = 50;
 const MAX_SHOWN = 200;
 const MAX_ALBUM = 32 * 1024 * 1024;
+/** How much is drawn of them without being asked for. */
+const MAX_DRAWN = 7_500;
 
 /** Where links and pictures of a text lead. */
 export interface Links {
   /** The address of a file beside the text. */
   file(path: string): string;
-  /** A picture beside the text, as an address that needs no network; undefined if there is none. */
-  picture(path: string): Promise<string | undefined>;
+  /** A picture beside the text; undefined if there is none. */
+  picture(path: string): Promise<Picture | undefined>;
 }
 
 const PURE: Config = {
@@ -117,18 +121,19 @@ async function colour(blocks: HTMLElement[]): Promise<void> {
 
 /** The pictures of a text: each is fetched once, one after the other, and not too many. */
 export class Album {
-  readonly #fetch: (path: string) => Promise<string | undefined>;
-  readonly #known = new Map<string, Promise<string | undefined>>();
+  readonly #fetch: (path: string) => Promise<Picture | undefined>;
+  readonly #known = new Map<string, Promise<Picture | undefined>>();
   #last: Promise<unknown> = Promise.resolve();
   #shown = 0;
   #size = 0;
+  #drawn = 0;
 
-  constructor(fetch: (path: string) => Promise<string | undefined>) {
+  constructor(fetch: (path: string) => Promise<Picture | undefined>) {
     this.#fetch = fetch;
   }
 
-  /** The address of a picture; undefined if there is none, or no room for it. */
-  async picture(path: string): Promise<string | undefined> {
+  /** A picture, and whether it could be slow; undefined if there is none, or no room for it. */
+  async picture(path: string): Promise<{ address: string; slow: boolean } | undefined> {
     if (++this.#shown > MAX_SHOWN) return undefined;
     let found = this.#known.get(path);
     if (found === undefined) {
@@ -137,14 +142,20 @@ export class Album {
       this.#last = found.catch(() => undefined);
       this.#known.set(path, found);
     }
-    return await found;
+    const picture = await found;
+    if (picture === undefined) return undefined;
+    // It is drawn anew wherever it is shown.
+    const drawn = this.#drawn + picture.cost;
+    const slow = picture.cost > MAX_COST || drawn > MAX_DRAWN;
+    if (!slow) this.#drawn = drawn;
+    return { address: picture.address, slow };
   }
 
-  async #next(path: string): Promise<string | undefined> {
+  async #next(path: string): Promise<Picture | undefined> {
     if (this.#size >= MAX_ALBUM) return undefined;
-    const address = await this.#fetch(path);
-    this.#size += address?.length ?? 0;
-    return address;
+    const picture = await this.#fetch(path);
+    this.#size += picture?.address.length ?? 0;
+    return picture;
   }
 }
 
@@ -183,8 +194,13 @@ function picture(image: HTMLImageElement, album: Album): void {
   const path = pathOf(source);
   if (path === undefined) return elsewhere(image, source);
   image.loading = "lazy";
+  const name = image.alt || path.slice(path.lastIndexOf("/") + 1);
   album.picture(path).then(
-    (address) => (address === undefined ? named(image) : (image.src = address)),
+    (found) => {
+      if (found === undefined) named(image);
+      else if (found.slow) image.replaceWith(withheld(image, found.address, name));
+      else image.src = found.address;
+    },
     () => named(image),
   );
 }

@@ -1,4 +1,4 @@
-import type { Client } from "@alknet/client";
+import { CallError, type Client } from "@alknet/client";
 import { describe, expect, test } from "vitest";
 import { turns } from "./files";
 import { spanOf } from "./mirror";
@@ -29,6 +29,25 @@ describe("a repository", () => {
     expect(asked).toEqual([{}, { prefix: "z" }]);
     await expect(repositories.find("zz")).rejects.toThrow("There is no repository zz");
   });
+});
+
+test.each([
+  ["team/notes", "team/notes has content of its own", "team/notes has content of its own."],
+  ["notes", "notes is no mirror", "notes is no mirror."],
+  ["t", "there is no repository t", "There is no repository t."],
+  ["notes", "notes2 is another", "Notes2 is another."],
+  ["team/notes", "a description is one line", "A description is one line."],
+  ["notes", "notes", "notes."],
+  ["", "it is full!", "It is full!"],
+])("what is said of %s has its name as it is: %s", async (name, message, said) => {
+  const repositories = node({
+    "git/mirror": () => {
+      throw new CallError("INVALID_INPUT", message);
+    },
+  });
+  await expect(repositories.mirror(name, { stop: true })).rejects.toThrow(
+    expect.objectContaining({ message: said }),
+  );
 });
 
 test("a file is of one commit, whatever is pushed while it is downloaded", async () => {

@@ -327,7 +327,7 @@ export class Repositories {
       const options = { ...(signal && { signal }), ...(timeoutMs && { timeoutMs }) };
       return (await this.#client.call(name, stripped(input), options)) as T;
     } catch (error) {
-      throw error instanceof CallError ? problemOf(error) : error;
+      throw error instanceof CallError ? problemOf(error, input) : error;
     }
   }
 }
@@ -365,9 +365,11 @@ function missing(name: string): Missing {
 /** There is nothing yet that could be shown. */
 export class Nothing extends Problem {}
 
-function problemOf(error: CallError): Problem {
+function problemOf(error: CallError, input: object): Problem {
   if (error.cause instanceof SignedOutError) return new SignedOut();
-  const text = sentence(error.message);
+  // Names of repositories and paths have their letters as they are.
+  const names = Object.values(input).filter((value) => typeof value === "string");
+  const text = sentence(error.message, names);
   switch (error.code as string) {
     case "NO_SUCH_REPOSITORY":
       return new Missing("There is no such repository", text, { cause: error });

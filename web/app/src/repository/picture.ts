@@ -1,7 +1,11 @@
+import { button, make } from "./dom";
+import { costOf } from "./drawing";
 import type { Place, Repositories } from "./model";
 
 /** Larger ones are offered for download. */
 export const MAX_PICTURE = 8 * 1024 * 1024;
+
+const SVG = "image/svg+xml";
 
 /** Pictures that browsers show, by their endings. In an `<img>` not even SVG runs anything. */
 const TYPES: Record<string, string> = {
@@ -13,7 +17,7 @@ const TYPES: Record<string, string> = {
   jpeg: "image/jpeg",
   jpg: "image/jpeg",
   png: "image/png",
-  svg: "image/svg+xml",
+  svg: SVG,
   webp: "image/webp",
 };
 
@@ -22,19 +26,48 @@ export function pictureType(path: string): string | undefined {
   return Object.hasOwn(TYPES, ending) ? TYPES[ending] : undefined;
 }
 
-/** A picture of a repository as an address of its own; undefined if it is none, or too large. */
+/** A picture of a repository. */
+export interface Picture {
+  /** An address of its own, which needs no network. */
+  address: string;
+  /** How much there is to draw: nothing, but for drawings. */
+  cost: number;
+}
+
+/** A picture of a repository; undefined if it is none, or too large. */
 export async function pictureOf(
   repositories: Repositories,
   place: Place,
   signal?: AbortSignal,
-): Promise<string | undefined> {
+): Promise<Picture | undefined> {
   const type = pictureType(place.path ?? "");
   if (type === undefined) return undefined;
   const { size } = await repositories.blob(place, 1, signal);
   if (size > MAX_PICTURE) return undefined;
   const parts = await repositories.bytes(place, signal);
+  const file = new Blob(parts, { type });
+  const cost = type === SVG ? costOf(new Uint8Array(await file.arrayBuffer())) : 0;
   // The page's policy takes pictures from itself and from such addresses, and from nowhere else.
-  return await addressOf(new Blob(parts, { type }));
+  return { address: await addressOf(file), cost };
+}
+
+/** What is in place of a picture that keeps the page busy, until somebody wants to see it. */
+export function withheld(image: HTMLImageElement, address: string, name: string): HTMLElement {
+  const why = "This drawing could be slow to show.";
+  const show = button("Show it", () => {
+    image.src = address;
+    place.replaceWith(image);
+  });
+  // It may be in a link, which leads elsewhere.
+  show.addEventListener("click", (event) => event.preventDefault());
+  const place = make(
+    "span",
+    { className: "withheld", role: "group", "aria-label": name },
+    make("strong", { textContent: name }),
+    make("span", { className: "quiet", textContent: why }),
+    show,
+  );
+  return place;
 }
 
 function addressOf(blob: Blob): Promise<string> {

@@ -1,68 +1,28 @@
-import { createHash } from "node:crypto";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Reach } from "../../shell";
+import { describe, expect, test, vi } from "vitest";
 import { WorkingCopy } from "./copy";
-import { ChangedError, conflicts, OverwriteError } from "./errors";
-import { locks, MemoryFolder, RealGit } from "./testing";
+import { ChangedError, conflicts } from "./errors";
+import {
+  AUTHOR,
+  bytes,
+  clone,
+  disk,
+  folder,
+  git,
+  locks,
+  progress,
+  pull,
+  REACH,
+  reopened,
+  signal,
+  staged,
+  summary,
+  text,
+  write,
+} from "./testing";
 
-const AUTHOR = { name: "Ada", email: "ada@node.example" };
-const REACH = { node: "node", via: "auto" } as unknown as Reach;
+vi.mock("@alknet/client", async () => (await import("./testing")).client);
 
-const node = vi.hoisted(() => ({ git: undefined as unknown }));
-
-vi.mock("@alknet/client", () => ({
-  gitHttp: () => ({ request: (node.git as RealGit).request, close: () => undefined }),
-  repositoryUrl: (name: string) => `https://node.example/alknet/git/${name}`,
-}));
-
-let git: RealGit;
-let folder: MemoryFolder;
-/** Asked before a file is written. */
-let writing: (name: string) => void;
-
-let signal: AbortSignal;
-const progress = () => undefined;
-const bytes = (text: string) => new TextEncoder().encode(text);
-const pull = (copy: WorkingCopy) => copy.pull(signal, progress, AUTHOR);
-
-async function clone({ empty = false, branch = "main", shallow = false } = {}) {
-  const which = { branch: empty ? undefined : branch, first: "main", shallow };
-  const options = { repository: "notes", ...which, progress, signal };
-  return await WorkingCopy.clone(folder.handle, REACH, options);
-}
-
-async function reopened(): Promise<WorkingCopy> {
-  return (await WorkingCopy.open(folder.handle, REACH, "notes"))!;
-}
-
-async function text(copy: WorkingCopy, path: string): Promise<string | undefined> {
-  const found = await copy.read(path);
-  return found === undefined ? undefined : new TextDecoder().decode(found);
-}
-
-/** Writes without being asked what is there. */
-async function write(copy: WorkingCopy, path: string, content: string): Promise<void> {
-  await copy.write(path, bytes(content), await copy.read(path));
-}
-
-const summary = async (copy: WorkingCopy) =>
-  (await copy.status()).map(({ path, how }) => `${how} ${path}`);
-
-beforeEach(() => {
-  locks.held = false;
-  vi.stubGlobal("navigator", { locks });
-  vi.spyOn(console, "error").mockReturnValue();
-  node.git = git = new RealGit();
-  signal = new AbortController().signal;
-  writing = () => undefined;
-  folder = new MemoryFolder((name) => writing(name));
-});
-
-afterEach(() => {
-  vi.restoreAllMocks();
-  vi.unstubAllGlobals();
-  git.close();
-});
+staged();
 
 describe("a copy that cannot be opened", () => {
   test("is not taken for one that was never whole", async () => {
@@ -86,59 +46,6 @@ describe("a copy that cannot be opened", () => {
     await writing.write("DIRC and no more");
     await writing.close();
     await expect(WorkingCopy.open(folder.handle, REACH, "notes")).rejects.toThrow();
-  });
-});
-
-describe("a pull that does not come to its end", () => {
-  test.each([
-    ["a disk is full", () => new DOMException("full", "QuotaExceededError")],
-    ["the page is cut off", () => new Error("cut off")],
-  ])("takes nothing back that others did, when %s", async (_, why) => {
-    git.commit({ a: "1\n", b: "1\n", c: "1\n" });
-    const copy = await clone();
-    const before = git.run(["rev-parse", "main"]).trim();
-    git.commit({ a: "2\n", b: "2\n", c: "2\n", d: "new\n" });
-    writing = (name) => {
-      if (name === "b") throw why();
-    };
-    await expect(pull(copy)).rejects.toThrow();
-    writing = () => undefined;
-    const later = await reopened();
-    // What the files have from there may be committed; what they have not is no change.
-    for (const { path, how } of await later.status()) {
-      expect(how).not.toBe("deleted");
-      expect(await text(later, path)).not.toBe("1\n");
-    }
-    expect(await later.position()).toMatchObject({ ahead: 0, behind: 1 });
-    // And pulling again brings the rest.
-    await pull(later);
-    expect(await summary(later)).toEqual([]);
-    expect(await text(later, "b")).toBe("2\n");
-    expect(git.run(["rev-parse", "main~1"]).trim()).toBe(before);
-  });
-
-  test("tells which files are in the way, and changes nothing", async () => {
-    git.commit({ a: "1\n", b: "1\n" });
-    const copy = await clone();
-    git.commit({ a: "2\n", b: "2\n" });
-    await write(copy, "a", "ours\n");
-    const error = await pull(copy).catch((error: unknown) => error);
-    expect(error).toBeInstanceOf(OverwriteError);
-    expect((error as Error).message).toContain(" a first");
-    expect(await text(copy, "b")).toBe("1\n");
-    expect(await summary(copy)).toEqual(["modified a"]);
-    expect(await copy.position()).toMatchObject({ ahead: 0, behind: 1 });
-  });
-
-  test("leaves changes of other files as they are", async () => {
-    git.commit({ a: "1\n", b: "1\n" });
-    const copy = await clone();
-    git.commit({ b: "2\n" });
-    await write(copy, "a", "ours\n");
-    await pull(copy);
-    expect(await summary(copy)).toEqual(["modified a"]);
-    expect(await text(copy, "b")).toBe("2\n");
-    expect(await copy.position()).toMatchObject({ ahead: 0, behind: 0 });
   });
 });
 
@@ -194,227 +101,6 @@ describe("a file that both sides have changed in other lines", () => {
   });
 });
 
-describe("a branch that is called as something of git's own", () => {
-  const names = ["info", "hooks", "objects", "refs", "heads", "tags", "remotes", "index", "config"];
-
-  test.each([...names, "origin", "origin/main", "origin/HEAD", "refs/heads/main", "a.b", 'a"b'])(
-    "%s is a branch",
-    async (name) => {
-      git.commit({ a: "main\n" });
-      git.commit({ a: "branch\n" }, "100644", name);
-      const copy = await clone();
-      await copy.change(name);
-      expect(await copy.branch()).toBe(name);
-      expect(await text(copy, "a")).toBe("branch\n");
-      await write(copy, "a", "ours\n");
-      const id = await copy.commit(await copy.status(), "ours\n", AUTHOR);
-      expect(await copy.position()).toEqual({ ahead: 1, behind: 0, more: false });
-      await copy.change("main");
-      expect(await text(copy, "a")).toBe("main\n");
-      const later = await reopened();
-      await later.change(name);
-      const own = await (await folder.getDirectoryHandle(".git")).getFileHandle("config");
-      git.run(["config", "--file", "-", "--list"], await (await own.getFile()).text());
-      expect(await text(later, "a")).toBe("ours\n");
-      const theirs = git.commit({ b: "theirs\n" }, "100644", name);
-      await pull(later);
-      await later.push(signal, progress);
-      const parents = git.run(["rev-parse", `refs/heads/${name}^@`]);
-      expect(parents).toBe(`${id}\n${theirs}\n`);
-      expect(git.run(["show", "refs/heads/main:a"])).toBe("main\n");
-    },
-  );
-
-  test.each([...names, "origin/main", "v1"])("%s is cloned", async (name) => {
-    const main = git.commit({ a: "main\n" });
-    git.run(["update-ref", "refs/tags/v1", main]);
-    git.commit({ a: "branch\n" }, "100644", name);
-    for (const shallow of [false, true]) {
-      folder = new MemoryFolder();
-      const copy = await clone({ branch: name, shallow });
-      expect(await copy.branch()).toBe(name);
-      expect(await text(copy, "a")).toBe("branch\n");
-      expect(await summary(copy)).toEqual([]);
-      expect(await copy.position()).toEqual({ ahead: 0, behind: 0, more: false });
-    }
-  });
-
-  test("gets no commits where there is none", async () => {
-    const id = git.commit({ a: "1\n" });
-    const copy = await clone();
-    await write(copy, "a", "2\n");
-    const own = await folder.getDirectoryHandle(".git");
-    const writing = await (await own.getFileHandle("HEAD")).createWritable();
-    await writing.write(`${id}\n`);
-    await writing.close();
-    const changes = await copy.status();
-    await expect(copy.commit(changes, "2\n", AUTHOR)).rejects.toThrow("on no branch");
-    await expect(copy.push(signal, progress)).rejects.toThrow("on no branch");
-    await expect(pull(copy)).rejects.toThrow("on no branch");
-    await expect(copy.reset()).rejects.toThrow("on no branch");
-    expect(await copy.branch()).toBe("HEAD");
-    await copy.discardAll();
-    await copy.change("main");
-    expect(await copy.branch()).toBe("main");
-  });
-});
-
-/** What a branch has that main has not, of every kind. */
-const OTHER: Record<string, string | undefined> = {
-  a: "other\n",
-  gone: undefined,
-  "deep/er/gone": undefined,
-  "new/er/file": "new\n",
-  "file/inside/x": "x\n",
-  folder: "file now\n",
-};
-
-/** Main, and `other`, where all kinds of files are not as in main. */
-function branches(): void {
-  git.commit({ a: "main\n", same: "same\n", gone: "1\n", "deep/er/gone": "1\n" });
-  git.commit({ file: "file\n", "folder/in/x": "x\n", "folder/y": "y\n", plain: "#!/bin/sh\n" });
-  git.commit({ script: "#!/bin/sh\n" }, "100755");
-  git.commit({ link: "same" }, "120000");
-  git.run(["update-ref", "refs/heads/other", "refs/heads/main"]);
-  git.commit(
-    { folder: undefined, file: undefined, script: undefined, link: undefined },
-    "",
-    "other",
-  );
-  git.commit({ ...OTHER, script: "echo\n", link: "text\n" }, "100644", "other");
-  git.commit({ run: "#!/bin/sh\n", plain: "#!/bin/sh\n" }, "100755", "other");
-  git.commit({ start: "run", "new/link": "a" }, "120000", "other");
-}
-
-/** Every file is in a copy as the node has it, and no other one. */
-async function sameAs(copy: WorkingCopy, branch: string): Promise<void> {
-  expect(await summary(copy)).toEqual([]);
-  const found: string[] = [];
-  const look = async (folder: string) => {
-    for (const { name, folder: inner } of (await copy.list(folder))!) {
-      const path = folder === "" ? name : `${folder}/${name}`;
-      if (inner) await look(path);
-      else found.push(`${idOf((await copy.read(path))!)}\t${path}`);
-    }
-  };
-  await look("");
-  const tree = git
-    .run(["ls-tree", "-r", branch])
-    .trim()
-    .replaceAll(/^\d+ blob /gm, "");
-  expect(found.toSorted()).toEqual(tree.split("\n").toSorted());
-}
-
-const idOf = (content: Uint8Array) =>
-  createHash("sha1").update(`blob ${content.length}\0`).update(content).digest("hex");
-
-/** Does something until it is cut off where it writes or removes for the nth time; whether it was not. */
-async function ends(at: number, work: () => Promise<void>): Promise<boolean> {
-  let left = at;
-  writing = () => {
-    if (left-- <= 0) throw new Error("cut off");
-  };
-  try {
-    await work();
-    return true;
-  } catch (error) {
-    expect(String(error)).toContain("cut off");
-    return false;
-  } finally {
-    writing = () => undefined;
-  }
-}
-
-describe("a change of branches that does not come to its end", () => {
-  test("leaves everything as it was, when there is no room", async () => {
-    branches();
-    const copy = await clone();
-    for (const full of ["a", "file", "x", "script", "start", "run", "other", "HEAD"]) {
-      let once = true;
-      writing = (name) => {
-        if (name !== full || !once) return;
-        once = false;
-        throw new DOMException("full", "QuotaExceededError");
-      };
-      const changing = copy.change("other");
-      // Other files are tried twice.
-      if (
-        await changing.then(
-          () => true,
-          () => false,
-        )
-      )
-        await copy.change("main");
-      writing = () => undefined;
-      expect(await copy.branch()).toBe("main");
-      await sameAs(copy, "main");
-    }
-    await copy.change("other");
-    await sameAs(copy, "other");
-  });
-
-  test("is undone by discarding all, wherever it was cut off", { timeout: 60_000 }, async () => {
-    branches();
-    let copy = await clone();
-    let at = 0;
-    for (; !(await ends(at, () => copy.change("other"))); at++) {
-      // The same page, or a later one.
-      if (at % 2 === 0) copy = await reopened();
-      expect(await copy.branch()).toBe("main");
-      await copy.discardAll();
-      await sameAs(copy, "main");
-    }
-    expect(at).toBeGreaterThan(20);
-    expect(await copy.branch()).toBe("other");
-    await sameAs(copy, "other");
-    // What the branch has not is what the browser cannot tell.
-    await write(copy, "a", "ours\n");
-    await copy.commit(await copy.status(), "ours\n", AUTHOR);
-    await copy.push(signal, progress);
-    expect(git.run(["diff", "--name-only", "other~1", "other"])).toBe("a\n");
-    expect(git.run(["diff", "--summary", "other~1", "other"])).toBe("");
-  });
-
-  test("is none that has begun over changes", async () => {
-    branches();
-    const copy = await clone();
-    await write(copy, "same", "ours\n");
-    await write(copy, "mine", "mine\n");
-    const error = await copy.change("other").catch((error: unknown) => error);
-    expect(error).toBeInstanceOf(OverwriteError);
-    expect(await text(copy, "same")).toBe("ours\n");
-    expect(await text(copy, "mine")).toBe("mine\n");
-    expect(await copy.branch()).toBe("main");
-  });
-});
-
-test("a pull that is cut off is done again, wherever it was", { timeout: 60_000 }, async () => {
-  branches();
-  const treeOf = (branch: string) => git.run(["rev-parse", `${branch}^{tree}`]).trim();
-  const trees = [treeOf("other"), treeOf("main")];
-  let copy = await clone();
-  let whole = 0;
-  for (let at = 0; whole < trees.length; at++) {
-    whole = 0;
-    // Main becomes as `other` is, and as it was again.
-    for (const tree of trees) {
-      const made = git.run(["commit-tree", tree, "-p", "main", "-m", `${at}`]).trim();
-      git.run(["update-ref", "refs/heads/main", made]);
-      if (await ends(at, () => pull(copy))) {
-        whole++;
-        expect(at).toBeGreaterThan(20);
-      } else {
-        // By the same page or a later one, and whether what it has left is discarded or not.
-        if (at % 2 === 0) copy = await reopened();
-        if (at % 4 < 2) await copy.discardAll();
-        await pull(copy);
-      }
-      await sameAs(copy, "main");
-      expect(await copy.position()).toEqual({ ahead: 0, behind: 0, more: false });
-    }
-  }
-});
-
 test("what was a file at the node and is a folder now is pulled, and the other way round", async () => {
   git.commit({ a: "1\n", "d/b": "1\n", "d/c/e": "1\n", z: "1\n" });
   const copy = await clone();
@@ -440,24 +126,6 @@ test("before the first commit here, what others have begun with is pulled", asyn
   await pull(copy);
   expect(await text(copy, "a")).toBe("1\n");
   expect(await summary(copy)).toEqual(["new mine"]);
-});
-
-test("a branch is dropped files first", async () => {
-  git.commit({ a: "1\n", b: "1\n" });
-  const copy = await clone();
-  await write(copy, "a", "ours\n");
-  await copy.commit(await copy.status(), "ours\n", AUTHOR);
-  writing = (name) => {
-    if (name === "a") throw new DOMException("full", "QuotaExceededError");
-  };
-  await expect(copy.reset()).rejects.toThrow("no more room");
-  // The commit is there still.
-  expect(await copy.position()).toMatchObject({ ahead: 1 });
-  writing = () => undefined;
-  await copy.reset();
-  expect(await text(copy, "a")).toBe("1\n");
-  expect(await summary(copy)).toEqual([]);
-  expect(await copy.position()).toMatchObject({ ahead: 0, behind: 0 });
 });
 
 describe("discarding", () => {
@@ -532,11 +200,11 @@ describe("discarding all", () => {
     await write(copy, "x.log", "log\n");
     expect(await summary(copy)).toEqual(["new .gitignore"]);
     await write(copy, "d/new", "new\n");
-    writing = (name) => {
+    disk.writing = (name) => {
       if (name === "main") throw new DOMException("full", "QuotaExceededError");
     };
     await expect(copy.commit(await copy.status(), "one\n", AUTHOR)).rejects.toThrow("no more room");
-    writing = () => undefined;
+    disk.writing = () => undefined;
     await copy.remove(".gitignore");
     await write(copy, ".gitignore", "*.log\n# more\n");
     await copy.discardAll();
@@ -566,11 +234,11 @@ describe("a commit", () => {
     await copy.remove("c");
     const all = await copy.status();
     // It fails when everything is staged.
-    writing = (name) => {
+    disk.writing = (name) => {
       if (name === "main") throw new DOMException("full", "QuotaExceededError");
     };
     await expect(copy.commit(all, "all\n", AUTHOR)).rejects.toThrow("no more room");
-    writing = () => undefined;
+    disk.writing = () => undefined;
     const chosen = (await copy.status()).filter(({ path }) => path === "a");
     await copy.commit(chosen, "a\n", AUTHOR);
     await copy.push(signal, progress);
@@ -587,14 +255,14 @@ describe("a commit", () => {
     // Each object in its turn, of which the browser makes an empty file first.
     for (let objects = 0; objects < 5; objects++) {
       let left = Math.min(objects, 1);
-      writing = (name) => {
+      disk.writing = (name) => {
         if (/^[0-9a-f]{38}$/.test(name) && left-- <= 0) {
           throw new DOMException("full", "QuotaExceededError");
         }
       };
       await expect(commit()).rejects.toThrow("no more room");
     }
-    writing = () => undefined;
+    disk.writing = () => undefined;
     await commit();
     await copy.push(signal, progress);
     expect(git.run(["show", "main:a", "main:d/new"])).toBe("2\nnew\n");
@@ -714,7 +382,7 @@ test("what git keeps for itself is not edited", async () => {
 });
 
 describe("how far a copy is from the node", () => {
-  test("is told of long histories too", { timeout: 30_000 }, async () => {
+  test("is told of long histories too", async () => {
     git.commit({ a: "1\n" });
     git.commits(600);
     const copy = await clone();
@@ -735,11 +403,11 @@ describe("how far a copy is from the node", () => {
     git.commit({ a: "1\n" });
     const copy = await clone();
     git.commit({ a: "2\n" });
-    writing = (name) => {
+    disk.writing = (name) => {
       if (name.endsWith(".pack")) throw new Error("cut off");
     };
     await expect(pull(copy)).rejects.toThrow("cut off");
-    writing = () => undefined;
+    disk.writing = () => undefined;
     expect(await copy.position()).toEqual({ ahead: 0, behind: 1, more: true });
     await pull(copy);
     expect(await copy.position()).toEqual({ ahead: 0, behind: 0, more: false });

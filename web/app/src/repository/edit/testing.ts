@@ -1,9 +1,13 @@
-// For tests: folders as browsers have them, in memory, and repositories of the real git.
+// For tests: folders as browsers have them, in memory, repositories of the real git, and working
+// copies of the one in the other.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { GitRequest, GitResponse } from "@alknet/client";
+import { afterEach, beforeEach, vi } from "vitest";
+import type { Reach } from "../../shell";
+import type { WorkingCopy } from "./copy";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
@@ -243,3 +247,71 @@ export const locks = {
     work: (lock: object | null) => Promise<T>,
   ) => work(ifAvailable && locks.held ? null : {}),
 };
+
+export const AUTHOR = { name: "Ada", email: "ada@node.example" };
+export const REACH = { node: "node", via: "auto" } as unknown as Reach;
+
+/** What the node has, and where a working copy of it is, for each test anew. */
+export let git: RealGit;
+export let folder: MemoryFolder;
+export let signal: AbortSignal;
+/** Asked before something is written to the folder, or removed; what it throws is why that fails. */
+export const disk = { writing: (_name: string): void => undefined };
+
+/** In place of our client, for a file of tests to be mocked with. */
+export const client = {
+  gitHttp: () => ({ request: git.request, close: () => undefined }),
+  repositoryUrl: (name: string) => `https://node.example/alknet/git/${name}`,
+};
+
+/** Has each test of a file begin with a node and a folder in which there is nothing. */
+export function staged(): void {
+  beforeEach(() => {
+    locks.held = false;
+    vi.stubGlobal("navigator", { locks });
+    vi.spyOn(console, "error").mockReturnValue();
+    git = new RealGit();
+    signal = new AbortController().signal;
+    disk.writing = () => undefined;
+    anotherFolder();
+  });
+  afterEach(() => {
+    vi.restoreAllMocks();
+    vi.unstubAllGlobals();
+    git.close();
+  });
+}
+
+export function anotherFolder(): void {
+  folder = new MemoryFolder((name) => disk.writing(name));
+}
+
+export const progress = () => undefined;
+export const bytes = (text: string) => new TextEncoder().encode(text);
+export const pull = (copy: WorkingCopy) => copy.pull(signal, progress, AUTHOR);
+
+export async function clone({ empty = false, branch = "main", shallow = false } = {}) {
+  // Not before what it stands on is mocked.
+  const { WorkingCopy } = await import("./copy");
+  const which = { branch: empty ? undefined : branch, first: "main", shallow };
+  const options = { repository: "notes", ...which, progress, signal };
+  return await WorkingCopy.clone(folder.handle, REACH, options);
+}
+
+export async function reopened(): Promise<WorkingCopy> {
+  const { WorkingCopy } = await import("./copy");
+  return (await WorkingCopy.open(folder.handle, REACH, "notes"))!;
+}
+
+export async function text(copy: WorkingCopy, path: string): Promise<string | undefined> {
+  const found = await copy.read(path);
+  return found === undefined ? undefined : new TextDecoder().decode(found);
+}
+
+/** Writes without being asked what is there. */
+export async function write(copy: WorkingCopy, path: string, content: string): Promise<void> {
+  await copy.write(path, bytes(content), await copy.read(path));
+}
+
+export const summary = async (copy: WorkingCopy) =>
+  (await copy.status()).map(({ path, how }) => `${how} ${path}`);
