@@ -95,6 +95,21 @@ impl Pace {
 }
 
 impl Maker {
+    /// It is told by the other half where the viewer is.
+    fn new(dial: Arc<dyn Dial>, request: Request, viewer: Id) -> (Self, watch::Sender<Spot>) {
+        let size = request.terminal.size();
+        let (spot, seen) = watch::channel(Spot { session: None, place: None, size });
+        let maker = Self {
+            dial,
+            request: Arc::new(request),
+            viewer,
+            attempts: Arc::default(),
+            spot: seen,
+            turn: Arc::new(Semaphore::new(1)),
+        };
+        (maker, spot)
+    }
+
     async fn make(self, Pace { dial, attach }: Pace) -> Result<Line, Failed> {
         let begun = Instant::now();
         let connection = timeout(dial, self.dial.dial()).await.map_err(|_| Failed::Slow)?;
@@ -121,15 +136,7 @@ pub(super) async fn view(
     if !matches!(frame, Ok(Frame::Control(json)) if json.len() <= MAX_CLIENT_CONTROL) {
         return Err(ViewError::TooLong);
     }
-    let (spot, seen) = watch::channel(Spot { session: None, place: None, size });
-    let maker = Maker {
-        dial,
-        request: Arc::new(request),
-        viewer,
-        attempts: Arc::default(),
-        spot: seen,
-        turn: Arc::new(Semaphore::new(1)),
-    };
+    let (maker, spot) = Maker::new(dial, request, viewer);
     let pace = Pace { dial: FIRST, attach: FIRST };
     let made = user.leave.run_until_cancelled(maker.clone().make(pace)).await;
     let first = match made.ok_or(ViewError::Left)? {
@@ -137,23 +144,7 @@ pub(super) async fn view(
         Err(Failed::Slow | Failed::Late) => return Err(ViewError::OutOfReach),
         Err(failed) => return Err(failed.into_error().unwrap_or(ViewError::TurnedAway)),
     };
-    let patience = maker.request.patience;
-    let mut viewing = View {
-        maker,
-        spot,
-        state: State::default(),
-        resized: None,
-        line: None,
-        dials: JoinSet::new(),
-        dialled: Instant::now(),
-        pace: Pace::after(first.took),
-        turned_away: 0,
-        heard: Instant::now(),
-        asked: None,
-        away: None,
-        patience,
-        tokens: 0,
-    };
+    let mut viewing = View::new(maker, spot, Pace::after(first.took));
     viewing.adopt(first, &user)?;
     viewing.run(user).await
 }
@@ -238,6 +229,27 @@ enum Woken {
 }
 
 impl View {
+    /// One that has no line yet.
+    fn new(maker: Maker, spot: watch::Sender<Spot>, pace: Pace) -> Self {
+        let patience = maker.request.patience;
+        Self {
+            maker,
+            spot,
+            state: State::default(),
+            resized: None,
+            line: None,
+            dials: JoinSet::new(),
+            dialled: Instant::now(),
+            pace,
+            turned_away: 0,
+            heard: Instant::now(),
+            asked: None,
+            away: None,
+            patience,
+            tokens: 0,
+        }
+    }
+
     async fn run(mut self, mut user: User) -> Result<Outcome, ViewError> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -67,6 +67,37 @@ async fn a_program_that_reads_nothing_does_not_stop_another() {
     assert_eq!(outcome.text(), format!("{BULK}\n"));
 }
 
+/// Data may come in pieces of any size: a window full of the smallest is no flood.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tiny_records_to_a_program_that_reads_nothing_do_not_stop_another() {
+    /// The channel gets its large window once this much was read.
+    const READ: usize = MIB;
+    /// Of four bytes each: no more than is left of that window in any case.
+    const RECORDS: u32 = 384 * 1024;
+    let node = Node::new();
+    let client = node.session().await;
+    assert_eq!(run(&client, "mkfifo go").await.status, Some(0));
+    let stalled = client.channel_open_session().await.unwrap();
+    let command = format!("head -c {READ} >/dev/null; read line <go; cat");
+    stalled.exec(true, command).await.unwrap();
+    let (mut stalled, write) = stalled.split();
+    let send = async {
+        write.data_bytes(Bytes::from(vec![7; READ])).await.unwrap();
+        for number in 0..RECORDS {
+            write.data_bytes(number.to_be_bytes().to_vec()).await.unwrap();
+        }
+        write.eof().await.unwrap();
+    };
+    soon("the end of the records", send).await;
+    let busy = soon("the busy channel", run(&client, "head -c 64M /dev/zero")).await;
+    assert_eq!((busy.stdout.len(), busy.status), (BULK, Some(0)));
+    assert_eq!(run(&client, "echo go >go").await.status, Some(0));
+    let outcome = outcome(&mut stalled).await;
+    let received = outcome.stdout.chunks(4);
+    assert!(received.eq((0..RECORDS).map(u32::to_be_bytes)), "{}", outcome.stdout.len());
+    assert_eq!(outcome.status, Some(0));
+}
+
 async fn count(read: &mut ChannelReadHalf) -> usize {
     let mut received = 0;
     while let Some(message) = read.wait().await {

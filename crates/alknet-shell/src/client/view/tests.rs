@@ -57,33 +57,12 @@ async fn line(room: usize) -> (Line, mpsc::Receiver<Frame>) {
 
 fn viewing() -> View {
     let terminal = Terminal { term: "xterm".into(), columns: 80, rows: 24, width: 0, height: 0 };
-    let (spot, seen) = watch::channel(Spot { session: None, place: None, size: terminal.size() });
     let nowhere = || -> alknet_core::BoxFuture<'static, _> {
         Box::pin(async { Err(DialError::new("there is one line only")) })
     };
-    View {
-        maker: Maker {
-            dial: Arc::new(nowhere),
-            request: Arc::new(Request::new(terminal)),
-            viewer: Id::random().unwrap(),
-            attempts: Arc::default(),
-            spot: seen,
-            turn: Arc::new(Semaphore::new(1)),
-        },
-        spot,
-        state: State::default(),
-        resized: None,
-        line: None,
-        dials: JoinSet::new(),
-        dialled: Instant::now(),
-        pace: Pace { dial: FIRST, attach: FIRST },
-        turned_away: 0,
-        heard: Instant::now(),
-        asked: None,
-        away: None,
-        patience: None,
-        tokens: 0,
-    }
+    let viewer = Id::random().unwrap();
+    let (maker, spot) = Maker::new(Arc::new(nowhere), Request::new(terminal), viewer);
+    View::new(maker, spot, Pace { dial: FIRST, attach: FIRST })
 }
 
 #[tokio::test]
