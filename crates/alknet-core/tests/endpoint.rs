@@ -129,7 +129,8 @@ impl Node {
             alpn: Alpn::new(alpn).unwrap(),
             pin: Pin::Expect(self.identity.id()),
             key: None,
-            timeout: Duration::from_secs(10),
+            // Enough for a busy machine, and for the first packet to be sent a few times.
+            timeout: Duration::from_secs(60),
         }
     }
 

@@ -210,6 +210,6 @@ mod tests {
             moved_from(1).await;
             assert_eq!(keys.version().await.unwrap(), 2);
         };
-        tokio::time::timeout(std::time::Duration::from_secs(5), moved).await.unwrap();
+        tokio::time::timeout(std::time::Duration::from_secs(60), moved).await.unwrap();
     }
 }

@@ -14,11 +14,11 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::rig::{LONG, Rig, Work, appears, caller, gits_in, refs, script, url};
+use crate::rig::{LONG, Rig, Work, appears, caller, disappears, gits_in, refs, script, url};
 
 /// How a node hears that its client is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,13 +158,7 @@ impl Slow {
     /// Waits until the hook is gone, which would go on by itself for ever.
     async fn hook_ends(&self) {
         let id = fs::read_to_string(self.file("begun")).unwrap();
-        let process = Path::new("/proc").join(id.trim());
-        let ends = async {
-            while process.exists() {
-                sleep(Duration::from_millis(10)).await;
-            }
-        };
-        timeout(LONG, ends).await.unwrap();
+        disappears(&Path::new("/proc").join(id.trim())).await;
     }
 }
 
@@ -181,7 +175,7 @@ async fn what_follows_a_change_of_refs_is_done_without_the_client() {
         slow.rig.quiet(&repository).await;
         let head = work.git(&["rev-parse", "main"]).await;
         assert_eq!(refs(&repository).await, format!("{head} refs/heads/main"), "{how:?}");
-        assert_eq!(slow.rig.log.all("git-push").len(), 1, "{how:?}");
+        assert_eq!(slow.rig.log.wait("git-push").await.len(), 1, "{how:?}");
     }
 }
 
@@ -217,6 +211,6 @@ async fn a_node_that_ends_waits_so_long_and_no_longer() {
     let work = slow.rig.work("anna").await;
     let _ = slow.leave(&work, Hears::Ended).await.await;
     slow.rig.server.shutdown(Duration::ZERO).await;
-    assert!(gits_in(&repository).is_empty());
+    slow.rig.quiet(&repository).await;
     slow.hook_ends().await;
 }

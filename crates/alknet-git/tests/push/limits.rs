@@ -16,7 +16,8 @@ fn request(name: &str) -> Vec<u8> {
 #[tokio::test]
 async fn a_process_is_bounded_and_a_client_that_says_nothing_is_left() {
     let mut rig = Rig::with(|config| {
-        config.limits.bounds.idle = Duration::from_millis(500);
+        // Long enough to look at what runs.
+        config.limits.bounds.idle = Duration::from_secs(5);
         config.limits.bounds.memory = 300 << 20;
     });
     let repository = rig.make("notes", |_| ());
@@ -44,7 +45,7 @@ async fn a_process_is_bounded_and_a_client_that_says_nothing_is_left() {
 #[tokio::test]
 async fn a_client_may_not_ask_for_ever() {
     let mut rig = Rig::with(|config| {
-        config.limits.bounds.idle = Duration::from_secs(2);
+        config.limits.bounds.idle = Duration::from_secs(30);
         config.limits.bounds.request = 10_000;
     });
     let repository = rig.make("notes", |_| ());

@@ -184,6 +184,17 @@ pub(crate) async fn appears(file: &Path) {
     assert!(waited.is_ok(), "{}", file.display());
 }
 
+/// Waits until a file is gone, or a process by its folder of proc(5).
+pub(crate) async fn disappears(file: &Path) {
+    let gone = async {
+        while file.exists() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = timeout(LONG, gone).await;
+    assert!(waited.is_ok(), "{}", file.display());
+}
+
 /// Makes a program of the shell.
 pub(crate) fn script(path: &Path, text: &str, mode: u32) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();

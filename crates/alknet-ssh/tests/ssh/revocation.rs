@@ -102,7 +102,8 @@ async fn an_authority_taken_away_ends_what_runs() {
 #[tokio::test]
 async fn an_expired_certificate_ends_what_runs() {
     let team = Team::new().await;
-    team.certify("ca", &["-n", "team", "-V", "-1m:+4s"]).await;
+    // Long enough for a busy machine to log in.
+    team.certify("ca", &["-n", "team", "-V", "-1m:+12s"]).await;
     let running = Running::start(&mut team.ssh(&[])).await;
     let dispatcher = &team.setup.node.dispatcher;
     soon("the expiry", async {

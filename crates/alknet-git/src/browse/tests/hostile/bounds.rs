@@ -156,5 +156,5 @@ async fn attributes_are_not_matched_for_longer_than_an_archive_may_take() {
     let begun = Instant::now();
     let outcome = rig.archived(Format::Tar).await;
     assert!(matches!(outcome, Err(BrowseError::Late)), "{outcome:?}");
-    assert!(begun.elapsed() < 6 * archive_time, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < 20 * archive_time, "{:?}", begun.elapsed());
 }
