@@ -33,6 +33,7 @@ mod pam;
 mod private_socket;
 mod process;
 mod record;
+mod rest;
 mod sys;
 mod terminal;
 
@@ -42,4 +43,5 @@ pub use leader::{Leader, hand_over, lead};
 pub use private_socket::PrivateSocket;
 pub use process::{Activity, Pipes, Process};
 pub use record::{End, Event, RecordError, Recorder, Recording, Session, Sink};
+pub use rest::Rest;
 pub use terminal::{Size, Terminal, WeakTerminal};

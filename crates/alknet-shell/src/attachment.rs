@@ -24,6 +24,9 @@ use crate::{
 
 /// How long the first frame may take.
 const FIRST: Duration = Duration::from_secs(10);
+/// How long a session may take to start: longer than whatever says who has which account and
+/// whatever records, which have ten seconds each, so that a refusal of theirs is told.
+const START: Duration = Duration::from_secs(25);
 /// How long a viewer may be silent before it is asked for a sign of life.
 const SILENCE: Duration = Duration::from_secs(15);
 /// How many times.
@@ -51,7 +54,7 @@ pub(crate) async fn serve(
         Ok(Ok(FromClient::Attach(request))) => {
             let attached = tokio::select! {
                 attached = shells.attach(&auth, &identity, &request) => attached,
-                () = sleep(FIRST) => Err(Refusal::new(RefusalCode::Failed, "it takes too long")),
+                () = sleep(START) => Err(Refusal::new(RefusalCode::Failed, "it takes too long")),
             };
             match attached {
                 Ok((seat, attached)) => {

@@ -72,6 +72,7 @@ impl ProtocolHandler for ShellAdapter {
                 }
             }
         }
+        self.shells.settle(&auth);
         Ok(())
     }
 

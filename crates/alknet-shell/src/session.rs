@@ -3,7 +3,7 @@
 mod program;
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -45,7 +45,8 @@ pub(crate) struct Session {
     /// Cancelled when the end is no longer kept for anybody.
     pub(crate) forgotten: CancellationToken,
     terminal: WeakTerminal,
-    recording: OnceLock<Recording>,
+    /// Takes all that is shown, where the session is recorded.
+    recording: Option<Recording>,
 }
 
 /// Who was here.
@@ -65,6 +66,7 @@ impl Session {
         launch: &Launch<'_>,
         hub: Hub,
         terminal: WeakTerminal,
+        recording: Option<Recording>,
     ) -> Self {
         let now = SystemTime::now();
         let visits = Visits { attached: now, seen: Instant::now(), credentials: Vec::new() };
@@ -81,16 +83,11 @@ impl Session {
             done: CancellationToken::new(),
             forgotten: CancellationToken::new(),
             terminal,
-            recording: OnceLock::new(),
+            recording,
         }
     }
 
-    /// Has all that is shown from now on recorded. Once.
-    pub(crate) fn record(&self, recording: Recording) {
-        let _ = self.recording.set(recording);
-    }
-
-    /// Ends it: it is to be recorded and cannot be.
+    /// Ends it: it is recorded, and cannot be any more.
     pub(crate) fn unrecorded(&self, error: &RecordError) {
         tracing::error!(%error, "a session was ended");
         self.terminate(Refusal::new(RefusalCode::Failed, error.to_string()));
@@ -119,7 +116,7 @@ impl Session {
         {
             tracing::debug!(%error, "a terminal could not be resized");
         }
-        if let (Some(size), Some(recording)) = (resize, self.recording.get()) {
+        if let (Some(size), Some(recording)) = (resize, &self.recording) {
             recording.resize(size.into());
         }
         self.changed.notify_waiters();

@@ -1,5 +1,7 @@
 //! All sessions of a node.
 
+mod starting;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -7,29 +9,25 @@ use std::{
     time::Duration,
 };
 
-use alknet_core::{Audit, AuditEvent, AuthContext, Identity, IdentityProvider};
-use alknet_host::{Account, Accounts, Recorder, Session as RecordedSession};
+use alknet_core::{Audit, AuditEvent, AuthContext, Identity, IdentityProvider, Refusals};
+use alknet_host::{Accounts, Recorder};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::starting::Starting;
 use crate::{
     ENDED, STARTED,
     handler::may_type,
-    hub::{Beginning, Hub, INPUT_WINDOW, OUTPUT_WINDOW},
+    hub::{Beginning, INPUT_WINDOW, OUTPUT_WINDOW},
     name::{Id, Name},
-    session::{Launch, Seat, Session, Started, start},
+    session::{Seat, Session, Started},
     wire::{Attach, Attached, Listed, Refusal, RefusalCode, Which},
 };
 
 /// How often a session looks whether it may go on.
 const LOOK: Duration = Duration::from_secs(1);
-/// How many times the sessions of an identity its programs may be, with those that have been
-/// told to hang up and have not.
-const HANGING: usize = 2;
 /// Sessions of an identity whose end is kept.
 const LINGERING: usize = 8;
-/// The longest type of a terminal, in bytes.
-const MAX_TERM: usize = 64;
 
 /// Bounds of surviving shells, each with a default that suits a small node.
 #[derive(Debug, Clone)]
@@ -83,10 +81,38 @@ pub struct Shells(Arc<Inner>);
 
 struct Inner {
     config: ShellConfig,
-    /// By the id of the identity.
-    table: Mutex<HashMap<String, Vec<Arc<Session>>>>,
+    table: Mutex<Table>,
+    /// What those are refused who were let in.
+    refusals: Refusals,
     tasks: TaskTracker,
     closing: CancellationToken,
+}
+
+/// All that there is, by the id of the identity.
+#[derive(Default)]
+struct Table {
+    sessions: HashMap<String, Vec<Arc<Session>>>,
+    starting: HashMap<String, Vec<Starting>>,
+}
+
+impl Table {
+    fn of(&self, identity: &str) -> &[Arc<Session>] {
+        self.sessions.get(identity).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    fn starting(&self, identity: &str) -> &[Starting] {
+        self.starting.get(identity).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Keeps no place for a session any more.
+    fn free(&mut self, identity: &str, session: Id) {
+        if let Some(starting) = self.starting.get_mut(identity) {
+            starting.retain(|other| !other.is(session));
+            if starting.is_empty() {
+                self.starting.remove(identity);
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Shells {
@@ -103,6 +129,7 @@ impl Shells {
     /// None yet.
     pub fn new(config: ShellConfig) -> Self {
         Self(Arc::new(Inner {
+            refusals: Refusals::new(config.audit.clone()),
             config,
             table: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -119,14 +146,19 @@ impl Shells {
         &self.0.closing
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<String, Vec<Arc<Session>>>> {
+    /// At the end of a connection: the audit log gets to know what it was not told yet.
+    pub(crate) fn settle(&self, auth: &AuthContext) {
+        self.0.refusals.settle(AuditEvent::about(AuditEvent::REFUSED, auth));
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The sessions of an identity that it may use, those that are over among them.
     fn of(&self, identity: &Identity) -> Vec<Arc<Session>> {
         let accounts = self.0.config.accounts.names(identity);
-        let mut sessions = self.table().get(&identity.id).cloned().unwrap_or_default();
+        let mut sessions = self.table().of(&identity.id).to_vec();
         sessions.retain(|session| accounts.contains(&session.account));
         sessions
     }
@@ -201,7 +233,7 @@ impl Shells {
             tracing::warn!(%error, identity = identity.id, "a shell was refused");
             Refusal::new(RefusalCode::Failed, "the node has no account for this identity")
         })?;
-        let (session, created) = self.create(auth, identity, &account, attach)?;
+        let (session, created) = self.create(auth, identity, &account, attach).await?;
         let seated = self.seat(&session, auth, identity, attach, created);
         if let (Err(refusal), true) = (&seated, created) {
             // Nobody would ever look at it.
@@ -247,52 +279,6 @@ impl Shells {
         Ok((seat, attached))
     }
 
-    /// Starts a session, unless another attachment was quicker.
-    fn create(
-        &self,
-        auth: &AuthContext,
-        identity: &Arc<Identity>,
-        account: &Account,
-        attach: &Attach,
-    ) -> Result<(Arc<Session>, bool), Refusal> {
-        let failed = |error: &dyn fmt::Display| {
-            tracing::warn!(%error, "a shell could not be started");
-            Refusal::new(RefusalCode::Failed, "the program could not be started")
-        };
-        let launch = launch(account, attach)?;
-        let id = Id::random().map_err(|error| failed(&error))?;
-        let name = attach.which.name.clone().unwrap_or_else(Name::main);
-        let mut table = self.table();
-        if self.0.closing.is_cancelled() {
-            return refused(RefusalCode::ShuttingDown, "the node is shutting down");
-        }
-        let sessions = table.entry(identity.id.clone()).or_default();
-        let live = sessions.iter().filter(|session| !session.is_over());
-        if let Some(there) = live.clone().find(|it| it.name == name) {
-            return match there.account == account.name {
-                true => Ok((there.clone(), false)),
-                false => refused(RefusalCode::NotFound, "the name is another account's session"),
-            };
-        }
-        let most = self.limits().sessions;
-        let programs = sessions.iter().filter(|session| !session.done.is_cancelled()).count();
-        if live.count() >= most || programs >= most.saturating_mul(HANGING) {
-            return refused(RefusalCode::Limit, "this identity has too many sessions");
-        }
-        let started = start(&launch).map_err(|error| failed(&error))?;
-        let hub = Hub::new(launch.size, self.limits().viewers);
-        let terminal = started.terminal.downgrade();
-        let session = Arc::new(Session::new((id, name), &launch, hub, terminal));
-        session.visited(identity, true);
-        sessions.push(session.clone());
-        forget_most(sessions);
-        let run = Run { shells: self.clone(), session: session.clone(), auth: auth.clone() };
-        // A shutdown, which looks at the table, waits for every task of what it finds there.
-        self.0.tasks.spawn(run.serve(started));
-        drop(table);
-        Ok((session, true))
-    }
-
     fn record(
         &self,
         auth: &AuthContext,
@@ -310,10 +296,10 @@ impl Shells {
 
     fn forget(&self, identity: &str, session: &Arc<Session>) {
         let mut table = self.table();
-        if let Some(sessions) = table.get_mut(identity) {
+        if let Some(sessions) = table.sessions.get_mut(identity) {
             sessions.retain(|other| !Arc::ptr_eq(other, session));
             if sessions.is_empty() {
-                table.remove(identity);
+                table.sessions.remove(identity);
             }
         }
     }
@@ -321,7 +307,7 @@ impl Shells {
     /// Ends all sessions, and waits until their programs are gone. None starts any more.
     pub async fn shutdown(&self) {
         self.0.closing.cancel();
-        let all: Vec<_> = self.table().values().flatten().cloned().collect();
+        let all: Vec<_> = self.table().sessions.values().flatten().cloned().collect();
         for session in all {
             let refusal = Refusal::new(RefusalCode::ShuttingDown, "the node is shutting down");
             session.terminate(refusal);
@@ -335,26 +321,6 @@ impl Shells {
 fn forget_most(sessions: &[Arc<Session>]) {
     let over = sessions.iter().rev().filter(|session| session.is_over());
     over.skip(LINGERING).for_each(|session| session.forgotten.cancel());
-}
-
-/// What a new session begins with.
-fn launch<'a>(account: &'a Account, attach: &'a Attach) -> Result<Launch<'a>, Refusal> {
-    let term = &attach.terminal.term;
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
-    if term.len() > MAX_TERM || !term.chars().all(plain) {
-        return refused(RefusalCode::Protocol, "the terminal's type is none");
-    }
-    if attach.command.as_ref().is_some_and(|line| line.contains('\0')) {
-        return refused(RefusalCode::Protocol, "a command has no zero byte");
-    }
-    let permitted = attach.env.iter().filter(|(name, value)| Account::may_be_set(name, value));
-    let mut variables: Vec<_> =
-        permitted.map(|(name, value)| (name.clone(), value.clone())).collect();
-    if !term.is_empty() {
-        variables.push(("TERM".into(), term.clone()));
-    }
-    let command = attach.command.as_deref();
-    Ok(Launch { account, command, size: attach.terminal.size(), variables })
 }
 
 /// The task of a session.
@@ -371,7 +337,6 @@ impl Run {
         let grace = shells.limits().hangup_grace;
         let identity = auth.identity.as_ref().map(|it| it.id.clone()).unwrap_or_default();
         shells.record(&auth, STARTED, &session, None);
-        shells.begin_recording(&session, &auth).await;
         tokio::select! {
             () = session.serve(started, grace) => {}
             never = shells.watch(&session) => match never {},
@@ -384,21 +349,6 @@ impl Run {
 }
 
 impl Shells {
-    /// Has a session recorded, where that is what the node does; ends it where that fails.
-    async fn begin_recording(&self, session: &Session, auth: &AuthContext) {
-        let (Some(recorder), Some(identity)) = (&self.0.config.recorder, &auth.identity) else {
-            return;
-        };
-        let (alpn, size) = (auth.alpn.to_string(), session.hub().size().into());
-        let mut about = RecordedSession::new(identity.clone(), &session.account, &alpn, size);
-        about.peer = auth.remote_addr;
-        match recorder.begin(about).await {
-            Ok(Some(recording)) => session.record(recording),
-            Ok(None) => {}
-            Err(error) => session.unrecorded(&error),
-        }
-    }
-
     /// Looks again and again whether a session may go on.
     async fn watch(&self, session: &Session) -> std::convert::Infallible {
         let ShellConfig { identities, accounts, limits, .. } = &self.0.config;

@@ -14,7 +14,10 @@ const AGENT: &str = "forward:agent";
 impl Link {
     /// Whether whoever has logged in may have their agent forwarded.
     pub(crate) async fn may_forward_agent(&self) -> bool {
-        if !self.authentication.permits(PERMIT_AGENT_FORWARDING) {
+        // It is for programs, and those are for who has an account.
+        if !self.authentication.has_account()
+            || !self.authentication.permits(PERMIT_AGENT_FORWARDING)
+        {
             return false;
         }
         let Some(caller) = self.authentication.caller().await else { return false };

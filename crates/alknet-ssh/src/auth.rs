@@ -125,7 +125,7 @@ pub(crate) struct Authentication {
 pub(crate) struct Holder {
     pub(crate) identity: Arc<Identity>,
     pub(crate) login_name: String,
-    /// `None` where the login name is a service's and no account of theirs.
+    /// `None` where they have logged in without one.
     pub(crate) account: Option<Account>,
 }
 
@@ -141,7 +141,7 @@ struct User {
     login: Login,
     /// The login name: which account it is for.
     name: String,
-    /// Whether there was such an account for them: a service's name need not be one.
+    /// Whether there was such an account for them: what they log in for may need none.
     has_account: bool,
     since: Instant,
     key: KeyData,
@@ -211,11 +211,14 @@ impl Authentication {
             subject,
             version,
         };
-        let detail = presented.certificate.map(|it| granted(it, user.login.identity()));
+        let named = user.has_account || self.is_of_service(name);
+        let granted = presented.certificate.map(|it| granted(it, user.login.identity()));
+        let without = (!named).then(|| format!("login name {:?}, without an account", cut(name)));
+        let details: Vec<String> = granted.into_iter().chain(without).collect();
         self.settings.audit.record(AuditEvent {
             identity: Some(user.login.identity().id.clone()),
-            account: Some(name.into()),
-            reason: detail,
+            account: named.then(|| name.into()),
+            reason: (!details.is_empty()).then(|| details.join("; ")),
             ..event
         });
         // Nobody logs in twice: russh asks no more once it was told of a success.
@@ -248,16 +251,23 @@ impl Authentication {
     }
 
     /// The account that somebody gets under a login name; `None` where it is a service's name
-    /// and no account of theirs.
+    /// and no account of theirs, and where they have no account at all and may have something
+    /// that needs none.
     async fn account(&self, identity: &Identity, name: &str) -> Result<Option<Account>, Refusal> {
         match self.settings.accounts.of(identity, Some(name)).await {
             Ok(account) => Ok(Some(account)),
             Err(_) if self.is_of_service(name) => Ok(None),
+            Err(AccountRefusal::NotMapped) if self.needs_no_account(identity) => Ok(None),
             Err(refusal) => Err(refusal.into()),
         }
     }
 
-    fn is_of_service(&self, name: &str) -> bool {
+    fn needs_no_account(&self, identity: &Identity) -> bool {
+        self.settings.services.iter().any(|service| service.needs_no_account(identity))
+    }
+
+    /// Whether a service has this login name.
+    pub(crate) fn is_of_service(&self, name: &str) -> bool {
         self.settings.services.iter().any(|service| service.login_name() == Some(name))
     }
 
@@ -325,10 +335,35 @@ impl Authentication {
     /// Who the user is now, with the account of the login. A refusal is in the audit log.
     pub(crate) async fn holder(&self) -> Option<Holder> {
         let identity = self.caller().await?;
-        let login_name = self.user.get()?.name.clone();
+        let user = self.user.get()?;
+        let login_name = user.name.clone();
+        // A login without an account stays one, whatever is mapped to them by now.
+        if !user.has_account {
+            return Some(Holder { identity, login_name, account: None });
+        }
         let verdict = self.account(&identity, &login_name).await;
         let account = verdict.map_err(|refusal| self.denied(&refusal)).ok()?;
         Some(Holder { identity, login_name, account })
+    }
+
+    /// Refuses what takes an account to whoever has logged in without one.
+    pub(crate) fn denied_without_account(&self, login_name: &str) {
+        let refusal = match self.is_of_service(login_name) {
+            true => Refusal::NoAccount(cut(login_name)),
+            false => AccountRefusal::NotMapped.into(),
+        };
+        self.denied(&refusal);
+    }
+
+    /// Whether the user may be asked about forwarding at all: not one who has logged in
+    /// without an account for what needs none.
+    pub(crate) fn may_forward(&self) -> bool {
+        let Some(user) = self.user.get() else { return false };
+        let may = user.has_account || self.is_of_service(&user.name);
+        if !may {
+            self.denied_without_account(&user.name);
+        }
+        may
     }
 
     /// Puts what is refused to whoever has logged in into the audit log.

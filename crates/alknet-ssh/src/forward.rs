@@ -69,7 +69,8 @@ impl Verb {
 impl Link {
     /// Whoever has logged in, if the login is one for forwarding.
     async fn forwarder(&self) -> Option<Arc<Identity>> {
-        let permitted = self.authentication.permits(PERMIT_PORT_FORWARDING);
+        let permitted = self.authentication.may_forward()
+            && self.authentication.permits(PERMIT_PORT_FORWARDING);
         if permitted { self.authentication.caller().await } else { None }
     }
 

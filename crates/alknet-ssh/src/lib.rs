@@ -68,6 +68,8 @@
 //! in the place of whatever is asked for, and is the only one that services are then offered.
 //! A service may have a login name of its own, such as `git`, which takes no account of the
 //! machine: who has none there gets that service, and neither programs nor a terminal.
+//! Who has no account at all may log in for what a service has for them without one, and gets
+//! nothing else: no programs, no terminal, no forwarding.
 //!
 //! Connections are forwarded both ways (RFC 4254, section 7, and OpenSSH's for Unix sockets)
 //! as far as the [`Policy`](alknet_host::network::Policy) and the caller's grants

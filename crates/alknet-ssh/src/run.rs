@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use alknet_host::{Pipes, Process, RecordError, Recording, Terminal};
+use alknet_host::{Pipes, Process, RecordError, Recording, Rest, Terminal};
 use bytes::BytesMut;
 use russh::{
     Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf,
@@ -19,7 +19,6 @@ use rustix::process::Signal;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     sync::mpsc,
-    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -31,9 +30,6 @@ const READ: usize = 64 * 1024;
 const STDERR: u32 = 1;
 /// The exit status of a program whose own could not be had.
 pub(crate) const UNKNOWN: u32 = 255;
-/// How long a terminal must be silent for its output to be over, once its program has
-/// exited and others keep it open.
-const SILENCE: Duration = Duration::from_millis(100);
 
 /// A started program and the channel it belongs to.
 pub(crate) struct Run {
@@ -155,21 +151,24 @@ impl Wire {
     ) {
         let Some(mut source) = source else { return };
         let mut exited = pin!(exited);
-        let mut over = false;
+        let mut rest: Option<Rest> = None;
         let mut buffer = BytesMut::new();
         loop {
             self.backlog.ready().await;
             if buffer.capacity() < READ / 2 {
                 buffer.reserve(READ);
             }
-            let read = tokio::select! {
-                biased;
-                read = source.read_buf(&mut buffer) => read,
-                () = &mut exited, if !over => {
-                    over = true;
-                    continue;
-                }
-                () = sleep(SILENCE), if over => return,
+            let reading = source.read_buf(&mut buffer);
+            let read = match &mut rest {
+                Some(rest) => rest.read(reading).await,
+                None => tokio::select! {
+                    biased;
+                    () = &mut exited => {
+                        rest = Some(Rest::default());
+                        continue;
+                    }
+                    read = reading => read,
+                },
             };
             if !matches!(read, Ok(1..)) {
                 return;

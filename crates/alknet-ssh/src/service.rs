@@ -29,7 +29,7 @@ pub struct Asker<'a> {
     /// The login name.
     pub login_name: &'a str,
     /// The account of that name; `None` where the name is a service's and no account of
-    /// theirs.
+    /// theirs, or where they have no account at all.
     pub account: Option<&'a Account>,
 }
 
@@ -46,6 +46,13 @@ pub trait ChannelService: fmt::Debug + Send + Sync + 'static {
     /// nor a terminal nor another service.
     fn login_name(&self) -> Option<&'static str> {
         None
+    }
+
+    /// Whether all that this service has for an identity needs no account. Who has none at all
+    /// may log in for that, under any name but another service's, and is offered such
+    /// services there: neither programs, a terminal, forwarding nor another service.
+    fn needs_no_account(&self, _identity: &Identity) -> bool {
+        false
     }
 
     /// Variables that clients may set for this service. Programs do not get them.
@@ -80,7 +87,8 @@ pub struct ServiceChannel {
     pub caller: Arc<Identity>,
     /// Under which name.
     pub login_name: String,
-    /// As which account; `None` where the name is a service's and no account of theirs.
+    /// As which account; `None` where the name is a service's and no account of theirs, or
+    /// where they have no account at all.
     pub account: Option<Account>,
     /// Where they come from, with what they proved before SSH.
     pub auth: AuthContext,

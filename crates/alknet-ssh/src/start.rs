@@ -108,9 +108,13 @@ impl Link {
         holder: &Holder,
     ) -> Option<Arc<dyn ChannelService>> {
         let asker = holder.asker();
-        // A name that is no account of theirs is good for one service alone.
-        let offered = |it: &&Arc<dyn ChannelService>| {
-            asker.account.is_some() || it.login_name() == Some(asker.login_name)
+        // A service's name that is no account of theirs is good for that service alone, and
+        // any other for what needs no account.
+        let of_service = self.authentication.is_of_service(asker.login_name);
+        let offered = |it: &&Arc<dyn ChannelService>| match asker.account {
+            Some(_) => true,
+            None if of_service => it.login_name() == Some(asker.login_name),
+            None => it.needs_no_account(asker.identity),
         };
         let mut services = self.settings.services.iter().filter(offered);
         services.find(|it| it.takes(request, asker)).cloned()
@@ -175,7 +179,7 @@ impl Starting {
             }
         };
         let Holder { identity, account: Some(account), .. } = holder else {
-            link.authentication.denied(&Refusal::NoAccount(cut(&holder.login_name)));
+            link.authentication.denied_without_account(&holder.login_name);
             return None;
         };
         if !identity.scopes.allow(SHELL) {

@@ -16,6 +16,7 @@ mod recordings;
 mod reference;
 mod schema;
 mod sftp;
+mod shell;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -39,6 +40,7 @@ pub(crate) use recordings::Recordings;
 pub(crate) use reference::reference;
 pub(crate) use schema::{Difference, schema};
 pub(crate) use sftp::Sftp;
+pub(crate) use shell::Shell;
 pub(crate) use values::{
     AuthorizedKeys, Decoy, FilePath, InvalidSpan, Network, Origin, Size, Span, Variable,
 };
@@ -102,6 +104,8 @@ pub(crate) struct Config {
     pub(crate) ssh: Ssh,
     /// The SFTP server.
     pub(crate) sftp: Sftp,
+    /// Shells that outlive their connections.
+    pub(crate) shell: Shell,
     /// Git repositories; see alknet git.
     pub(crate) git: Git,
     /// Connections from the node's network and listeners in it.
@@ -241,6 +245,7 @@ impl Default for Config {
             limits: Limits::default(),
             ssh: Ssh::default(),
             sftp: Sftp::default(),
+            shell: Shell::default(),
             git: Git::default(),
             forward: Forward::default(),
             recordings: Recordings::default(),

@@ -316,7 +316,8 @@ fn services(
     let forward = ForwardAdapter::new(ssh.network.clone(), audit.clone());
     all.register(forward, Access::Scope)?;
     let (accounts, identities) = (ssh.accounts.clone(), ssh.identities.clone());
-    let shells = shells::adapter(accounts, identities, audit.clone(), ssh.recorder.clone());
+    let (recorder, limits) = (ssh.recorder.clone(), config.shell.limits());
+    let shells = shells::adapter(accounts, identities, audit.clone(), recorder, limits);
     all.register(shells, Access::Scope)?;
     all.register(SshAdapter::new(ssh), config.ssh.access.into())?;
     all.register(SftpAdapter::new(sftp), Access::Scope)?;

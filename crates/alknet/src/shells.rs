@@ -12,8 +12,8 @@ pub(crate) fn adapter(
     identities: Arc<dyn IdentityProvider>,
     audit: Audit,
     recorder: Option<Arc<dyn Recorder>>,
+    limits: ShellLimits,
 ) -> ShellAdapter {
-    let limits = ShellLimits::default();
     let config = ShellConfig { accounts, identities, audit, recorder, limits };
     ShellAdapter::new(Shells::new(config))
 }

@@ -5,12 +5,12 @@ use std::{
     time::Duration,
 };
 
-use alknet_host::{Account, Process, Terminal};
+use alknet_host::{Account, Process, Rest, Terminal};
 use bytes::BytesMut;
 use rustix::process::Signal;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -24,9 +24,6 @@ use crate::{
 const READ: usize = 8 * 1024;
 /// How much of it the emulator takes before others get a turn, in bytes.
 const TURN: usize = 1024;
-/// How long a terminal must be silent for its output to be over, once its program has
-/// exited and others keep it open.
-const SILENCE: Duration = Duration::from_millis(100);
 
 /// What a session begins with.
 #[derive(Debug)]
@@ -73,7 +70,7 @@ impl Session {
             drop(terminal);
             process.hang_up(grace).await;
         }
-        if let Some(recording) = self.recording.get() {
+        if let Some(recording) = &self.recording {
             recording.clone().finish(None).await;
         }
         if let Some(exit) = exit {
@@ -107,25 +104,28 @@ impl Session {
     /// will ever see of it passes here.
     async fn read(&self, mut terminal: Terminal, exited: &CancellationToken) {
         let mut buffer = BytesMut::with_capacity(READ);
-        let mut over = false;
+        let mut rest: Option<Rest> = None;
         loop {
             self.ready().await;
             buffer.reserve(READ);
-            let read = tokio::select! {
-                biased;
-                read = terminal.read_buf(&mut buffer) => read,
-                () = exited.cancelled(), if !over => {
-                    over = true;
-                    continue;
-                }
-                () = sleep(SILENCE), if over => return,
+            let reading = terminal.read_buf(&mut buffer);
+            let read = match &mut rest {
+                Some(rest) => rest.read(reading).await,
+                None => tokio::select! {
+                    biased;
+                    () = exited.cancelled() => {
+                        rest = Some(Rest::default());
+                        continue;
+                    }
+                    read = reading => read,
+                },
             };
             if !matches!(read, Ok(1..)) {
                 return;
             }
             let data = buffer.split();
             // Nobody sees what is not recorded.
-            if let Some(recording) = self.recording.get()
+            if let Some(recording) = &self.recording
                 && let Err(error) = recording.output(&data).await
             {
                 return self.unrecorded(&error);
@@ -167,7 +167,7 @@ impl Session {
                 changed.await;
                 continue;
             };
-            if let Some(recording) = self.recording.get()
+            if let Some(recording) = &self.recording
                 && let Err(error) = recording.input(&bytes).await
             {
                 return self.unrecorded(&error);

@@ -11,5 +11,6 @@
 mod access;
 mod hostile;
 mod node;
+mod recording;
 mod sessions;
 mod survival;

@@ -11,7 +11,7 @@ use alknet_core::{
     Access, Alpn, Audit, AuthContext, BoxFuture, Connection, Dispatcher, HandlerRegistry, Identity,
     IdentityProvider as _, KeyFingerprint, Limits, Scopes, SingleStream, Stream, TransportKind,
 };
-use alknet_host::{Account, Accounts};
+use alknet_host::{Account, Accounts, Recorder};
 use alknet_shell::{
     ShellAdapter, ShellConfig, ShellLimits, Shells,
     client::{self, DialError, Event, Outcome, Request, User, ViewError},
@@ -50,6 +50,13 @@ impl Node {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut ShellLimits)) -> Self {
+        Self::recorded(None, change)
+    }
+
+    pub(crate) fn recorded(
+        recorder: Option<Arc<dyn Recorder>>,
+        change: impl FnOnce(&mut ShellLimits),
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut account = Account::current().unwrap();
         account.home = home.path().into();
@@ -61,7 +68,7 @@ impl Node {
             accounts: Accounts::own(account),
             identities: identities.clone(),
             audit: Audit::to_log(),
-            recorder: None,
+            recorder,
             limits,
         });
         let mut registry = HandlerRegistry::new();

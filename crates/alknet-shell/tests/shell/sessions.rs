@@ -226,3 +226,19 @@ async fn nobody_looks_for_too_long() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_session_ends_with_its_program_whoever_writes_on() {
+    let node = Node::new();
+    let ann = node.knows("ann", &["shell"]);
+    for noise in ["yes y", "while echo; do sleep 0.02; done"] {
+        let began = std::time::Instant::now();
+        let command = format!("(trap '' HUP; {noise}) & sleep 1; echo last; exit 5");
+        let viewer = node.view(&ann, |request| request.command = Some(command));
+        let (outcome, output) = viewer.ends().await;
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(20), "{noise}: {took:?}");
+        assert_eq!(outcome.unwrap(), Outcome::Exited(Exit { status: Some(5), signal: None }));
+        assert!(String::from_utf8_lossy(&output).contains("last"), "{noise}");
+    }
+}

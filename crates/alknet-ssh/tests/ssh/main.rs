@@ -8,7 +8,9 @@
     reason = "a test that fails panics, in its helpers too"
 )]
 
+mod accountless;
 mod certificates;
+mod ending;
 mod flow;
 mod forwarding;
 mod login;

@@ -14,7 +14,7 @@ use alknet_core::{
     TransportKind,
 };
 use alknet_host::{
-    Account, Accounts, Recorder as SessionRecorder,
+    Account, AccountMap, Accounts, Recorder as SessionRecorder,
     network::{Policy, Resolve, Rule, Settings, Share},
 };
 use alknet_ssh::{
@@ -59,6 +59,7 @@ pub(crate) struct Node {
     pub(crate) audit: Recorder,
     pub(crate) revoked: RevokedKeys,
     pub(crate) account: Account,
+    pub(crate) accounts: Accounts,
     /// It allows nothing by itself.
     pub(crate) network: Policy,
     pub(crate) id: NodeId,
@@ -78,6 +79,12 @@ impl Node {
 
     pub(crate) fn with_services(services: Vec<Arc<dyn ChannelService>>) -> Self {
         Self::with(SshLimits::default(), Limits::default(), services, None, None)
+    }
+
+    /// One that serves accounts to whom they are mapped, and they are to nobody yet.
+    pub(crate) fn unmapped(services: Vec<Arc<dyn ChannelService>>) -> Self {
+        let accounts = |own| Accounts::mapped(own, AccountMap::default());
+        Self::serving(accounts, SshLimits::default(), Limits::default(), services, None, None)
     }
 
     pub(crate) fn with_recorder(recorder: Arc<dyn SessionRecorder>) -> Self {
@@ -101,10 +108,22 @@ impl Node {
         recorder: Option<Arc<dyn SessionRecorder>>,
         banner: Option<&str>,
     ) -> Self {
+        Self::serving(Accounts::own, limits, of_node, services, recorder, banner)
+    }
+
+    fn serving(
+        accounts: fn(Account) -> Accounts,
+        limits: SshLimits,
+        of_node: Limits,
+        services: Vec<Arc<dyn ChannelService>>,
+        recorder: Option<Arc<dyn SessionRecorder>>,
+        banner: Option<&str>,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let mut account = Account::current().unwrap();
         account.home = home.path().into();
         account.shell = "/bin/bash".into();
+        let accounts = accounts(account.clone());
         let node = NodeIdentity::from_seed(&[1; 32]).unwrap();
         let identities = Arc::new(Identities::new());
         let audit = Recorder::default();
@@ -114,7 +133,7 @@ impl Node {
             host_key: HostKey::from_seed(&[2; 32], &node).unwrap(),
             identities: identities.clone(),
             audit: Audit::new(audit.clone()),
-            accounts: Accounts::own(account.clone()),
+            accounts: accounts.clone(),
             limits,
             key_exchange: KeyExchange::default(),
             accept_env: vec!["LISTED".into(), "ANY_*".into()],
@@ -128,7 +147,8 @@ impl Node {
         let mut registry = HandlerRegistry::new();
         registry.register(adapter, Access::Protocol).unwrap();
         let dispatcher = Dispatcher::new(registry, of_node, Audit::new(audit.clone()));
-        Self { dispatcher, identities, audit, revoked, account, network, id: node.id(), home }
+        let id = node.id();
+        Self { dispatcher, identities, audit, revoked, account, accounts, network, id, home }
     }
 
     /// Where sessions start.

@@ -49,6 +49,10 @@ fn every_key_is_read() {
         path = "notes"
         quota = "1GiB"
         atomic = true
+        [shell]
+        sessions = 8
+        viewers = 9
+        detached = "7d"
         [git]
         folder = "git"
         hooks = "hooks"
@@ -132,6 +136,7 @@ fn every_key_is_read() {
         "sftp": { "exports": {
             "notes": { "path": "/home/notes", "quota": "1GiB", "atomic": true },
         } },
+        "shell": { "sessions": 8, "viewers": 9, "detached": "7d" },
         "git": {
             "folder": "/home/git", "hooks": "/home/hooks",
             "hook_deadline": "4m", "allowed_signers": "/home/signers",
@@ -199,6 +204,8 @@ fn the_defaults_are_those_of_the_parts() {
     let (ours, node) = (Limits::default().of_node(), alknet_core::Limits::default());
     assert_eq!(format!("{ours:?}"), format!("{node:?}"));
     assert_eq!(Audit::default().limits(), crate::audit::Limits::default());
+    let (ours, shells) = (Shell::default().limits(), alknet_shell::ShellLimits::default());
+    assert_eq!(format!("{ours:?}"), format!("{shells:?}"));
     assert_eq!(Forward::default().policy(), alknet_host::network::Settings::default());
 }
 

@@ -223,6 +223,32 @@ fn a_session_that_cannot_be_recorded_is_refused() {
     assert_eq!(stdout(&output(alice.ssh(&node, "tls").arg("echo piped"))), "piped\n");
 }
 
+/// Nor does one that would outlive its transport.
+#[test]
+fn a_surviving_shell_that_cannot_be_recorded_is_refused() {
+    let (home, node) = node(ALICE);
+    let alice = Client::known_to(&home, "alice", "shell");
+    fs::write(home.path().join("recordings"), "in the way").unwrap();
+    let mark = home.path().join("mark");
+    let (address, pin) = (node.address().to_string(), node.banner().node.clone());
+    let command = format!("trap '' HUP; touch {}", mark.display());
+    for _ in 0..3 {
+        let attach = ["sessions", "attach", &address, "--pin", &pin, "main", "--", &command];
+        let refused = output(&mut alice.home.alknet(&attach));
+        assert!(!refused.status.success(), "{}", text(&refused));
+        assert!(text(&refused).contains("the recording failed"), "{}", text(&refused));
+    }
+    home.audited("the refusal", |event| {
+        let reason = event["reason"].as_str().unwrap_or_default();
+        event["event"] == "refused"
+            && event["alpn"] == "alknet/shell"
+            && event["name"] == "main"
+            && reason.contains("the recording failed")
+    });
+    assert!(!mark.exists());
+    assert!(home.audit().iter().all(|event| event["event"] != "shell-started"));
+}
+
 /// A session that can no longer be recorded ends, and says why.
 #[test]
 fn a_full_disk_ends_what_is_recorded() {

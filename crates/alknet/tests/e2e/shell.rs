@@ -241,3 +241,26 @@ fn a_stranger_and_a_peer_without_the_scope_get_nothing() {
         }
     }
 }
+
+#[test]
+fn sessions_are_bounded_as_the_configuration_has_it() {
+    let home = Home::new();
+    let config = "[shell]\nsessions = 1\nviewers = 1\ndetached = \"1s\"\n";
+    std::fs::write(home.path().join("alknet.toml"), config).unwrap();
+    let node = Node::start(&home, &[]);
+    let ann = Client::known_to(&home, "ann", "shell");
+    let attach = |name: &str| {
+        sessions(&ann, &node, "attach", &["--via", "tls", name, "--", "echo up; sleep 1000"])
+    };
+    let mut viewer = Viewer::start(attach("work"));
+    viewer.sees("up");
+    for (name, message) in [("other", "too many sessions"), ("work", "too many viewers")] {
+        let refused = output(&mut attach(name));
+        assert!(text(&refused).contains(message), "{}", text(&refused));
+    }
+    viewer.child.kill().unwrap();
+    viewer.ends();
+    crate::process::eventually("the end of a session that nobody looks at", || {
+        listed(&ann, &node).is_empty().then_some(())
+    });
+}
