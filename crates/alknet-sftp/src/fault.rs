@@ -10,6 +10,8 @@ use rustix::io::Errno;
 pub(crate) struct Fault {
     pub(crate) code: StatusCode,
     pub(crate) message: Cow<'static, str>,
+    /// Whether there was no room: on the disk, or in a quota.
+    pub(crate) full: bool,
 }
 
 /// What an operation gives.
@@ -18,12 +20,17 @@ pub(crate) type Outcome<T> = Result<T, Fault>;
 impl Fault {
     /// A failure that no other status stands for.
     pub(crate) fn failure(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: StatusCode::Failure, message: message.into() }
+        Self { code: StatusCode::Failure, message: message.into(), full: false }
+    }
+
+    /// There is no room.
+    pub(crate) fn full(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { full: true, ..Self::failure(message) }
     }
 
     /// Something that the caller may not do.
     pub(crate) fn denied(message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code: StatusCode::PermissionDenied, message: message.into() }
+        Self { code: StatusCode::PermissionDenied, message: message.into(), full: false }
     }
 
     /// Something that is not there.
@@ -33,17 +40,18 @@ impl Fault {
 
     /// A request that makes no sense.
     pub(crate) fn bad(message: &'static str) -> Self {
-        Self { code: StatusCode::BadMessage, message: message.into() }
+        Self { code: StatusCode::BadMessage, message: message.into(), full: false }
     }
 
     /// Something that is not done here.
     pub(crate) fn unsupported() -> Self {
-        Self { code: StatusCode::OpUnsupported, message: "Operation unsupported".into() }
+        let message = "Operation unsupported".into();
+        Self { code: StatusCode::OpUnsupported, message, full: false }
     }
 
     /// Nothing is left to read.
     pub(crate) fn end() -> Self {
-        Self { code: StatusCode::Eof, message: "End of file".into() }
+        Self { code: StatusCode::Eof, message: "End of file".into(), full: false }
     }
 
     /// A handle that names nothing that is open.
@@ -72,7 +80,8 @@ impl From<Errno> for Fault {
             Errno::MFILE | Errno::NFILE => TOO_MANY.into(),
             _ => text(errno).into(),
         };
-        Self { code, message }
+        let full = matches!(errno, Errno::NOSPC | Errno::DQUOT);
+        Self { code, message, full }
     }
 }
 
@@ -103,7 +112,8 @@ mod tests {
             (Errno::DQUOT, StatusCode::Failure, "Disk quota exceeded"),
             (Errno::MFILE, StatusCode::Failure, TOO_MANY),
         ] {
-            assert_eq!(Fault::from(errno), Fault { code, message: message.into() });
+            let full = [Errno::NOSPC, Errno::DQUOT].contains(&errno);
+            assert_eq!(Fault::from(errno), Fault { code, message: message.into(), full });
         }
     }
 }

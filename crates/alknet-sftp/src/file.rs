@@ -42,8 +42,10 @@ pub(crate) struct File {
     grant: Option<Grant>,
     /// What becomes of it when it is closed, if it has no name yet.
     upload: Mutex<Option<Upload>>,
-    /// Why the upload cannot become whole any more.
+    /// Why it cannot become whole any more.
     spoilt: Mutex<Option<Fault>>,
+    /// Its path, if it was made when it was opened and has its name already.
+    made: Option<Vec<u8>>,
     durable: AtomicBool,
     read: AtomicU64,
     written: AtomicU64,
@@ -58,14 +60,30 @@ pub(crate) struct Mode {
     pub(crate) append: bool,
 }
 
+/// What came to be when a file was opened.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// Nothing: it was there.
+    Nothing,
+    /// The file, at this path.
+    File(Vec<u8>),
+    /// A file that has its name later.
+    Upload(Upload),
+}
+
 impl File {
     pub(crate) fn new(
         descriptor: OwnedFd,
         mode: Mode,
         grant: Option<Grant>,
-        upload: Option<Upload>,
+        made: Made,
     ) -> Outcome<Self> {
         let descriptor = Arc::new(descriptor);
+        let (upload, made) = match made {
+            Made::Nothing => (None, None),
+            Made::File(path) => (None, Some(path)),
+            Made::Upload(upload) => (Some(upload), None),
+        };
         let held = Held::new(grant.as_ref().map(|grant| &grant.export), &descriptor)?;
         Ok(Self {
             descriptor,
@@ -74,6 +92,7 @@ impl File {
             grant,
             upload: Mutex::new(upload),
             spoilt: Mutex::default(),
+            made,
             durable: AtomicBool::default(),
             read: AtomicU64::default(),
             written: AtomicU64::default(),
@@ -181,12 +200,12 @@ impl File {
             match retry_on_intr(|| pwrite(&self.descriptor, rest, at)) {
                 Ok(count @ 1..) => written += count,
                 outcome => {
-                    self.settle(growth, written);
+                    self.settle(growth, written, data.len());
                     return Err(outcome.err().unwrap_or(Errno::IO).into());
                 }
             }
         }
-        self.settle(growth, written);
+        self.settle(growth, written, data.len());
         Ok(())
     }
 
@@ -202,18 +221,34 @@ impl File {
         Ok(growth)
     }
 
-    /// Counts what was written, and gives back the room that it did not need.
-    fn settle(&self, growth: u64, written: usize) {
+    /// Counts what was written of what was to be, and gives back the room that it did not need.
+    /// The hole before what is written beyond the end takes room as data does.
+    fn settle(&self, growth: u64, written: usize, wanted: usize) {
         self.written.fetch_add(written as u64, Ordering::Relaxed);
         if let Some(quota) = self.export().and_then(Export::quota) {
-            quota.give(growth.saturating_sub(written as u64));
+            let missing = wanted.saturating_sub(written) as u64;
+            quota.give(if written == 0 { growth } else { growth.min(missing) });
         }
     }
 
-    /// The upload has a hole: it must not take its name.
+    /// There is a hole in it: an upload must not take its name. That there was no room is
+    /// remembered before all else.
     fn spoil(&self, fault: &Fault) {
         let mut spoilt = self.spoilt.lock().unwrap_or_else(PoisonError::into_inner);
-        spoilt.get_or_insert_with(|| fault.clone());
+        let known = spoilt.as_ref().is_some_and(|known| known.full || !fault.full);
+        if !known {
+            *spoilt = Some(fault.clone());
+        }
+    }
+
+    fn spoilt(&self) -> Option<Fault> {
+        self.spoilt.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where it is and why it is not whole, if it was made when it was opened and then there
+    /// was no room for it.
+    pub(crate) fn half(&self) -> Option<(&[u8], Fault)> {
+        Some((self.made.as_deref()?, self.spoilt().filter(|fault| fault.full)?))
     }
 
     /// Changes attributes, in OpenSSH's order.
@@ -224,7 +259,7 @@ impl File {
     /// Waits until all is on the disk; with the name, if the file is still to have one.
     pub(crate) fn sync(&self) -> Outcome<()> {
         self.durable.store(true, Ordering::Relaxed);
-        Ok(fsync(&self.descriptor)?)
+        fsync(&self.descriptor).map_err(Fault::from).inspect_err(|fault| self.spoil(fault))
     }
 
     /// What closing it has to say. The descriptor itself goes with the last user of it.
@@ -232,10 +267,9 @@ impl File {
         if !self.writes {
             return Ok(());
         }
-        let spoilt = self.spoilt.lock().unwrap_or_else(PoisonError::into_inner).take();
         let upload = self.upload.lock().unwrap_or_else(PoisonError::into_inner).take();
-        self.flush()?;
-        match (upload, spoilt) {
+        self.flush().inspect_err(|fault| self.spoil(fault))?;
+        match (upload, self.spoilt()) {
             (None, _) => Ok(()),
             (Some(upload), None) => {
                 let durable = self.durable.load(Ordering::Relaxed);
@@ -278,16 +312,16 @@ impl File {
         let (source, sink) = (&self.descriptor, &target.descriptor);
         match copy_file_range(source, Some(&mut from), sink, Some(&mut to), piece) {
             Ok(count) => {
-                target.settle(growth, count);
+                target.settle(growth, count, piece);
                 return Ok(count);
             }
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::BADF) => {}
             Err(errno) => {
-                target.settle(growth, 0);
+                target.settle(growth, 0, piece);
                 return Err(errno.into());
             }
         }
-        target.settle(growth, 0);
+        target.settle(growth, 0, piece);
         self.copy_by_hand(from, piece.min(BUFFER), target, to)
     }
 

@@ -29,6 +29,7 @@ pub(crate) struct Open {
     /// Its path as the audit log has it.
     pub(crate) shown: String,
     pub(crate) thing: Thing,
+    entered: Option<Entered>,
     _place: Places,
 }
 
@@ -46,6 +47,12 @@ impl Open {
         }
     }
 
+    /// Whether it is the only handle of its file, in all sessions.
+    pub(crate) fn is_alone(&self) -> bool {
+        let handles = |entered: &Entered| entered.opened.lanes().get(&entered.lane).copied();
+        self.entered.as_ref().and_then(handles) == Some(1)
+    }
+
     pub(crate) fn folder(&self) -> Outcome<&Folder> {
         match &self.thing {
             Thing::Folder(folder) => Ok(folder),
@@ -61,12 +68,46 @@ pub(crate) struct Handles {
     mine: Arc<Semaphore>,
     identitys: Arc<Semaphore>,
     everybodys: Arc<Semaphore>,
+    opened: Opened,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
     open: HashMap<u64, Arc<Open>>,
+}
+
+/// The files that are open in all sessions, and under how many handles.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Opened(Arc<Mutex<HashMap<Lane, usize>>>);
+
+/// One of those handles.
+#[derive(Debug)]
+struct Entered {
+    opened: Opened,
+    lane: Lane,
+}
+
+impl Opened {
+    fn lanes(&self) -> MutexGuard<'_, HashMap<Lane, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, lane: Lane) -> Entered {
+        *self.lanes().entry(lane).or_default() += 1;
+        Entered { opened: self.clone(), lane }
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let mut lanes = self.opened.lanes();
+        let Some(handles) = lanes.get_mut(&self.lane) else { return };
+        *handles -= 1;
+        if *handles == 0 {
+            lanes.remove(&self.lane);
+        }
+    }
 }
 
 /// Room for one more thing, of the session, of the identity and of the node.
@@ -78,9 +119,14 @@ pub(crate) struct Places {
 }
 
 impl Handles {
-    pub(crate) fn new(limit: usize, identitys: Arc<Semaphore>, everybodys: Arc<Semaphore>) -> Self {
+    pub(crate) fn new(
+        limit: usize,
+        identitys: Arc<Semaphore>,
+        everybodys: Arc<Semaphore>,
+        opened: Opened,
+    ) -> Self {
         let mine = Arc::new(Semaphore::new(limit));
-        Self { table: Mutex::default(), mine, identitys, everybodys }
+        Self { table: Mutex::default(), mine, identitys, everybodys, opened }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -100,13 +146,17 @@ impl Handles {
     pub(crate) fn add_file(&self, place: Places, file: File, shown: String) -> Outcome<u64> {
         let stat = file.stat()?;
         let lane = Lane::File { device: stat.st_dev, inode: stat.st_ino };
-        Ok(self.add(|_| Open { lane, shown, thing: Thing::File(file), _place: place }))
+        let (thing, entered) = (Thing::File(file), Some(self.opened.enter(lane)));
+        Ok(self.add(|_| Open { lane, shown, thing, entered, _place: place }))
     }
 
     /// Adds a folder; its handle.
     pub(crate) fn add_folder(&self, place: Places, folder: Folder, shown: String) -> u64 {
         let thing = Thing::Folder(folder);
-        self.add(|number| Open { lane: Lane::Folder(number), shown, thing, _place: place })
+        self.add(|number| {
+            let lane = Lane::Folder(number);
+            Open { lane, shown, thing, entered: None, _place: place }
+        })
     }
 
     fn add(&self, open: impl FnOnce(u64) -> Open) -> u64 {

@@ -74,6 +74,7 @@ mod fault;
 mod file;
 mod flags;
 mod folder;
+mod half;
 mod handles;
 mod helper;
 mod path;

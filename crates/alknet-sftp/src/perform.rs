@@ -26,7 +26,7 @@ use crate::{
     change::{self, Change},
     export::Export,
     fault::{Fault, Outcome},
-    file::{self, File},
+    file::{self, File, Made},
     flags::{opens_for_writing, reads_file, system_flags},
     folder::{self, Folder},
     handles::{Open, Places, Thing},
@@ -176,7 +176,7 @@ impl Context {
             self.changeable()?;
         }
         let (system, mode) = (system_flags(flags), mode_of(attributes, 0o666, &spot));
-        let found = self.descriptor(&spot, flags, system, mode)?;
+        let found = self.descriptor(path, &spot, flags, system, mode)?;
         self.opened(place, path, &spot, flags, found)
     }
 
@@ -187,7 +187,7 @@ impl Context {
         path: &[u8],
         spot: &Spot<'_>,
         flags: OpenFlags,
-        (descriptor, upload): (OwnedFd, Option<Upload>),
+        (descriptor, made): (OwnedFd, Made),
     ) -> Outcome<u64> {
         if spot.grant().is_some() {
             let kind = FileType::from_raw_mode(fstat(&descriptor)?.st_mode);
@@ -198,45 +198,46 @@ impl Context {
         }
         let append = flags.contains(OpenFlags::APPEND);
         let how = file::Mode { writes: opens_for_writing(flags), append };
-        let file = File::new(descriptor, how, spot.grant().cloned(), upload)?;
+        let file = File::new(descriptor, how, spot.grant().cloned(), made)?;
         self.handles.add_file(place, file, self.view.shown(path))
     }
 
     fn descriptor(
         &self,
+        path: &[u8],
         spot: &Spot<'_>,
         flags: OpenFlags,
         system: OFlags,
         mode: Mode,
-    ) -> Outcome<(OwnedFd, Option<Upload>)> {
+    ) -> Outcome<(OwnedFd, Made)> {
         let export = spot.export();
-        let creates = flags.contains(OpenFlags::WRITE | OpenFlags::CREATE);
+        let creates = export.is_some() && flags.contains(OpenFlags::WRITE | OpenFlags::CREATE);
         // To go on with a file (no truncation) is to change it where it is.
         let replaces = flags.intersects(OpenFlags::TRUNCATE | OpenFlags::EXCLUDE);
-        if let Some(export) = export.filter(|export| export.atomic() && creates) {
+        if creates && export.is_some_and(Export::atomic) {
             let fresh =
                 replaces || matches!(spot.hold(false), Err(fault) if fault == Fault::missing());
             if fresh {
-                // Nothing is kept for an upload that will not fit.
-                export.quota().map_or(Ok(()), |quota| quota.take(export.root(), 0))?;
                 let (folder, name) = spot.entry()?.into_owned()?;
                 let (upload, file) = Upload::open(folder, name, system, mode)?;
-                return Ok((file, Some(upload)));
+                return Ok((file, Made::Upload(upload)));
             }
         }
-        let Some((export, quota)) = export.and_then(|export| Some((export, export.quota()?)))
-        else {
-            return Ok((spot.open(system, mode)?, None));
+        // Only what was not there before goes again if there is no room for it.
+        if creates && let Ok(file) = spot.open(system | OFlags::EXCL, mode) {
+            return Ok((file, Made::File(path.to_vec())));
+        }
+        let Some(quota) = export.and_then(Export::quota) else {
+            return Ok((spot.open(system, mode)?, Made::Nothing));
         };
-        // What truncation frees is only known before.
-        quota.take(export.root(), 0)?;
         let descriptor = spot.open(system.difference(OFlags::TRUNC), mode)?;
         if system.contains(OFlags::TRUNC) {
+            // What truncation frees is only known before.
             let freed = crate::upload::size(&descriptor)?;
             rustix::fs::ftruncate(&descriptor, 0)?;
             quota.give(freed);
         }
-        Ok((descriptor, None))
+        Ok((descriptor, Made::Nothing))
     }
 
     /// Closes what is open, and records it.
@@ -244,15 +245,23 @@ impl Context {
         match &open.thing {
             Thing::Folder(_) => Ok(()),
             Thing::File(file) => {
-                let outcome = file.close();
+                let closed = file.close();
+                let outcome = self.sweep(open).map_or(closed, Err);
                 self.closed(open, outcome.as_ref().err().map(|fault| fault.message.to_string()));
                 outcome
             }
         }
     }
 
+    /// The same at the end of the session, where nobody waits for what it has to say.
+    pub(crate) fn abandon(&self, open: &Open) {
+        let ended =
+            self.sweep(open).map_or_else(|| "the session ended".into(), |fault| fault.message);
+        self.closed(open, Some(ended.into()));
+    }
+
     /// Records the end of what is open; nothing of folders.
-    pub(crate) fn closed(&self, open: &Open, reason: Option<String>) {
+    fn closed(&self, open: &Open, reason: Option<String>) {
         if let Thing::File(file) = &open.thing {
             let (event, path) = ("sftp-close", open.shown.clone());
             let moved = Some(file.moved());
@@ -375,6 +384,9 @@ impl Context {
             FileType::RegularFile => u64::try_from(stat.st_size).unwrap_or(0),
             _ => 0,
         };
+        if across && kind == FileType::RegularFile && stat.st_nlink > 1 {
+            countable(&source, &target)?;
+        }
         let _replaced = Held::named(target.export().filter(|_| replace), &new, &new.name)?;
         if let Some((export, quota)) = limited(target.export()) {
             match (kind, across) {
@@ -428,6 +440,9 @@ impl Context {
             source.writable()?;
             source.readable()?;
             target.writable()?;
+            if source.export().map(Export::name) != target.export().map(Export::name) {
+                countable(&source, &target)?;
+            }
             let (old, new) = (source.entry()?, target.entry()?);
             let flags = AtFlags::empty();
             Ok(linkat(&old, old.name.as_slice(), &new, new.name.as_slice(), flags)?)
@@ -514,6 +529,18 @@ impl Context {
 /// The export, and its quota.
 fn limited(export: Option<&Export>) -> Option<(&Export, &Quota)> {
     export.and_then(|export| Some((export, export.quota()?)))
+}
+
+/// Fails unless a file may have names in both: a quota counts it once, however many it has, and
+/// could not tell which name in its export is the last.
+fn countable(one: &Spot<'_>, other: &Spot<'_>) -> Outcome<()> {
+    match limited(one.export()).or_else(|| limited(other.export())) {
+        None => Ok(()),
+        Some((export, _)) => Err(Fault::failure(format!(
+            "{} has a quota: a file with several names is in one export alone",
+            export.name()
+        ))),
+    }
 }
 
 /// Renames to a name that nobody has.

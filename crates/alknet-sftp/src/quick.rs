@@ -6,6 +6,7 @@ use russh_sftp::protocol::OpenFlags;
 use crate::{
     export::Export,
     fault::Outcome,
+    file::Made,
     flags::{opens_for_writing, system_flags},
     handles::Open,
     session::Context,
@@ -47,6 +48,6 @@ impl Context {
             return None;
         }
         let descriptor = spot.open_cached(system_flags(flags))?;
-        self.opened(place, path, &spot, flags, (descriptor, None)).ok()
+        self.opened(place, path, &spot, flags, (descriptor, Made::Nothing)).ok()
     }
 }

@@ -1,7 +1,7 @@
 //! How much a folder may hold.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError},
     time::{Duration, Instant},
@@ -153,7 +153,7 @@ impl Quota {
         if !self.try_take(bytes) {
             self.count(root, SOON)?;
             if !self.try_take(bytes) {
-                return Err(Fault::failure(format!("quota of {} bytes exceeded", self.limit)));
+                return Err(Fault::full(format!("quota of {} bytes exceeded", self.limit)));
             }
         }
         Ok(())
@@ -290,9 +290,10 @@ fn fits(moved: Dir, room: usize) -> bool {
     true
 }
 
-/// The sizes of all files beneath a folder. A file with several names counts for each.
+/// The sizes of all files beneath a folder. A file with several names counts once: another
+/// name takes no room, and to lose one of several gives none back.
 fn measure(root: BorrowedFd<'_>) -> Result<u64, Errno> {
-    let mut sum = 0u64;
+    let (mut sum, mut seen) = (0u64, HashSet::new());
     let mut open = vec![folder(root, ".")?];
     while let Some(dir) = open.last_mut() {
         let Some(entry) = dir.read() else {
@@ -312,6 +313,9 @@ fn measure(root: BorrowedFd<'_>) -> Result<u64, Errno> {
         };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {
+                if stat.st_nlink > 1 && !seen.insert((stat.st_dev, stat.st_ino)) {
+                    continue;
+                }
                 sum = sum.saturating_add(u64::try_from(stat.st_size).unwrap_or(0));
             }
             FileType::Directory => match folder(dir.fd()?, name) {
@@ -344,6 +348,7 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("x/y")).unwrap();
         std::fs::write(dir.path().join("x/y/b"), [0; 50]).unwrap();
         std::os::unix::fs::symlink("/usr", dir.path().join("x/link")).unwrap();
+        std::fs::hard_link(dir.path().join("a"), dir.path().join("x/a")).unwrap();
         let root = std::fs::File::open(dir.path()).unwrap();
         assert_eq!(measure(root.as_fd()), Ok(150));
         let quota = Quota::new(200);

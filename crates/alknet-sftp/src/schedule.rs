@@ -183,7 +183,7 @@ impl Schedule {
         // What the client left open is closed where the disk may be waited for.
         let left = context.handles.clear();
         tokio::task::spawn_blocking(move || {
-            left.iter().for_each(|open| context.closed(open, Some("the session ended".into())));
+            left.iter().for_each(|open| context.abandon(open));
             drop(left);
         })
         .await

@@ -29,7 +29,8 @@ pub struct SftpConfig {
 }
 
 /// A program that serves SFTP on its standard input and output, and writes what it does to
-/// standard error, an audit event in JSON a line: `alknet sftp-server --report`.
+/// standard error, an audit event in JSON a line: `alknet sftp-server --report
+/// --handles N`.
 #[derive(Debug, Clone)]
 pub struct Helper {
     /// The program.

@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     attributes::Names,
     fault::{Fault, Outcome},
-    handles::Handles,
+    handles::{Handles, Opened},
     schedule::{Job, Schedule},
     share::{Share, Shares},
     trail::Trail,
@@ -76,6 +76,7 @@ impl Default for SftpLimits {
 pub struct Shared {
     pub(crate) limits: Arc<SftpLimits>,
     handles: Arc<Semaphore>,
+    opened: Opened,
     shares: Arc<Shares>,
     /// Threads that may wait for the disk.
     pub(crate) workers: Arc<Semaphore>,
@@ -89,7 +90,8 @@ impl Shared {
     pub fn new(limits: SftpLimits) -> Self {
         let handles = Arc::new(Semaphore::new(limits.all_handles.min(Semaphore::MAX_PERMITS)));
         let workers = Arc::new(Semaphore::new(WORKERS));
-        Self { limits: Arc::new(limits), handles, shares: Arc::default(), workers }
+        let (opened, shares) = Default::default();
+        Self { limits: Arc::new(limits), handles, opened, shares, workers }
     }
 
     /// What an identity may have of it.
@@ -237,6 +239,7 @@ impl Context {
                 limits.handles,
                 session.share.handles.clone(),
                 session.shared.handles,
+                session.shared.opened,
             ),
             limits,
             workers: session.shared.workers,
@@ -282,7 +285,7 @@ impl Drop for End {
     fn drop(&mut self) {
         self.0.over.store(true, Ordering::Relaxed);
         for open in self.0.handles.clear() {
-            self.0.closed(&open, Some("the session ended".into()));
+            self.0.abandon(&open);
         }
         self.0.trail.settle();
     }

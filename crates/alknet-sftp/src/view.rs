@@ -230,6 +230,17 @@ impl<'a> Spot<'a> {
         }
     }
 
+    /// The same, with the folder itself open: what its path leads to may change meanwhile.
+    pub(crate) fn parent(&self) -> Outcome<(OwnedFd, Vec<u8>)> {
+        let (folder, path) = self.entry()?.into_owned()?;
+        let Some(slash) = path.iter().rposition(|byte| *byte == b'/') else {
+            return Ok((folder, path));
+        };
+        let (parent, name) = path.split_at(slash + 1);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok((openat(&folder, parent, flags, Mode::empty())?, name.to_vec()))
+    }
+
     /// Fails unless what is there may be read.
     pub(crate) fn readable(&self) -> Outcome<()> {
         self.grant().map_or(Ok(()), Grant::readable)

@@ -15,9 +15,9 @@ use alknet_core::{
 };
 use alknet_http::{ProofError, TunnelError, tunnel};
 use futures_util::future::BoxFuture;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use race::race;
+use race::{Lost, Verdict, in_turn, race};
 
 use crate::{
     credentials::{self, CredentialsError},
@@ -26,8 +26,10 @@ use crate::{
     known_nodes::{self, KnownNodesError, Pinned, Target},
 };
 
-/// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long all attempts together may take.
+const ATTEMPTS: Duration = Duration::from_secs(10);
+/// How long a node may be slow in the open before it is tried inside HTTPS too.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How many addresses are tried where somebody else may have named the host.
 const FEW: usize = 8;
 /// How long what was given up gets to go out ahead of the end.
@@ -148,6 +150,24 @@ impl ConnectError {
     /// an attack or a mistake that the user must see.
     fn is_final(&self) -> bool {
         matches!(self, Self::WrongIdentity(_))
+    }
+
+    /// What it says of other ways to the same addresses. Where the system's TCP is refused,
+    /// it is so inside HTTPS too.
+    fn verdict(&self) -> Verdict {
+        use std::io::ErrorKind as K;
+        match self {
+            error if error.is_final() => Verdict::Final,
+            Self::Dial { via: Via::Tls | Via::Websocket, source: DialError::Connect(error) } => {
+                match error.kind() {
+                    K::ConnectionRefused | K::HostUnreachable | K::NetworkUnreachable => {
+                        Verdict::Nobody
+                    }
+                    _ => Verdict::Unsure,
+                }
+            }
+            _ => Verdict::Unsure,
+        }
     }
 
     /// The failure of every way, of which the direct one says more unless the node hides
@@ -361,16 +381,18 @@ struct Connector {
 
 impl Connector {
     /// Connects over `via`. With [`Via::Auto`] QUIC and TLS race; a node that offers the
-    /// service over neither is tried inside HTTPS. What won the last time comes `first`: a
-    /// node that was reached inside HTTPS is not asked for the service in the open again.
+    /// service over neither, or is slow to, is tried inside HTTPS. What won the last time comes
+    /// `first`: a node that was reached inside HTTPS is not asked for the service in the open
+    /// again, unless that fails.
     async fn connect(
         &self,
         addrs: &[SocketAddr],
         via: Via,
         first: Option<Via>,
     ) -> Result<Connected, ConnectError> {
+        let until = Instant::now() + ATTEMPTS;
         if via != Via::Auto {
-            return self.race(addrs, &[via]).await;
+            return self.race(addrs, &[via], until).await.map_err(|lost| lost.failure);
         }
         let hidden = first.is_some_and(Via::is_inside);
         let [mut direct, mut inside] = [[Via::Quic, Via::Tls], [Via::Webtransport, Via::Websocket]];
@@ -378,16 +400,14 @@ impl Connector {
             ways.sort_by_key(|via| first != Some(*via));
         }
         let [former, latter] = if hidden { [inside, direct] } else { [direct, inside] };
-        let former = match self.race(addrs, &former).await {
-            Err(error) if !error.is_final() => error,
-            result => return result,
-        };
-        let latter = match self.race(addrs, &latter).await {
-            Err(error) if !error.is_final() => error,
-            result => return result,
-        };
-        let [direct, inside] = if hidden { [latter, former] } else { [former, latter] };
-        Err(ConnectError::of_both(direct, inside))
+        // Who watches would see that a hidden node is asked in the open.
+        let head_start = if hidden { Duration::MAX } else { PATIENCE };
+        let (former, latter) = (self.race(addrs, &former, until), self.race(addrs, &latter, until));
+        in_turn(former, latter, head_start).await.map_err(|failures| match failures {
+            (failure, None) => failure,
+            (inside, Some(direct)) if hidden => ConnectError::of_both(direct, inside),
+            (direct, Some(inside)) => ConnectError::of_both(direct, inside),
+        })
     }
 
     /// Every address, IPv6 and IPv4 in turn (RFC 8305, section 4).
@@ -406,23 +426,30 @@ impl Connector {
         }
     }
 
-    async fn race(&self, addrs: &[SocketAddr], ways: &[Via]) -> Result<Connected, ConnectError> {
-        let attempts =
-            addrs.iter().flat_map(|addr| ways.iter().map(|via| self.attempt(*addr, *via)));
-        race(attempts.collect(), ConnectError::is_final)
+    async fn race(
+        &self,
+        addrs: &[SocketAddr],
+        ways: &[Via],
+        until: Instant,
+    ) -> Result<Connected, Lost<ConnectError>> {
+        let attempts = addrs
+            .iter()
+            .flat_map(|addr| ways.iter().map(move |via| self.attempt(*addr, *via, until)));
+        race(attempts.collect(), addrs.len(), ConnectError::verdict)
             .await
-            .unwrap_or(Err(ConnectError::NoAddress))
+            .unwrap_or(Err(Lost { failure: ConnectError::NoAddress, is_final: true }))
     }
 
     fn attempt(
         &self,
         addr: SocketAddr,
         via: Via,
+        until: Instant,
     ) -> BoxFuture<'_, Result<Connected, ConnectError>> {
         Box::pin(async move {
             let (connection, node) = match via {
-                via if via.is_inside() => self.inside(addr, via).await?,
-                via => self.direct(addr, via).await?,
+                via if via.is_inside() => self.inside(addr, via, until).await?,
+                via => self.direct(addr, via, until).await?,
             };
             Ok(Connected { connection, node, via })
         })
@@ -432,8 +459,9 @@ impl Connector {
         &self,
         addr: SocketAddr,
         via: Via,
+        until: Instant,
     ) -> Result<(Connection, NodeId), ConnectError> {
-        let dialled = self.dial(self.alpn.clone(), addr, via).await?;
+        let dialled = self.dial(self.alpn.clone(), addr, via, until).await?;
         match dialled.node {
             Some(node) => Ok((dialled.connection, node)),
             None => {
@@ -447,12 +475,14 @@ impl Connector {
         &self,
         addr: SocketAddr,
         via: Via,
+        until: Instant,
     ) -> Result<(Connection, NodeId), ConnectError> {
         let outer = if via == Via::Webtransport { "h3" } else { "http/1.1" };
         let outer = Alpn::new(outer).map_err(|_| ConnectError::NoIdentity)?;
-        let outer = self.dial(outer, addr, via).await?.connection;
+        let outer = self.dial(outer, addr, via, until).await?.connection;
         let opening = tunnel(outer.clone(), &self.address, &self.alpn, &self.key, self.pin);
-        let failure = match opening.await {
+        let opened = timeout_at(until, opening).await.unwrap_or(Err(TunnelError::TimedOut));
+        let failure = match opened {
             Ok(tunnel) => return Ok((tunnel.connection, tunnel.node)),
             Err(TunnelError::Proof(ProofError::OtherNode(wrong))) => wrong.into(),
             Err(source) => ConnectError::Tunnel { via, source },
@@ -466,13 +496,14 @@ impl Connector {
         alpn: Alpn,
         addr: SocketAddr,
         via: Via,
+        until: Instant,
     ) -> Result<alknet_core::Dialled, ConnectError> {
         let dial = Dial {
             server_name: self.address.rsplit_once(':').map_or("", |(host, _)| host).to_owned(),
             alpn,
             pin: self.pin,
             key: Some(self.key.clone()),
-            timeout: ATTEMPT,
+            timeout: until.saturating_duration_since(Instant::now()),
         };
         let dialled = match via {
             Via::Quic | Via::Webtransport | Via::Auto => dial.quic(addr).await,

@@ -1,6 +1,6 @@
 //! Forwarding, put together: the policy of a node, and the client's way to one.
 
-use alknet_core::{Alpn, BoxFuture, Connection};
+use alknet_core::{Alpn, BoxFuture, Closed, Code, Connection};
 use alknet_forward::{Client, Dial, DialError, OpenError, Request, State};
 use alknet_host::{Accounts, network::Policy};
 use tokio::sync::watch;
@@ -48,8 +48,24 @@ pub(crate) async fn client(home: &Home, node: &str, reach: &Reach) -> Result<Cli
     let connected = route.connect(reach.via).await?;
     let redial = Redial { route: route.to(connected.node), via: reach.via };
     let asked = alknet_forward::open(&connected.connection, &Request::Ping {}).await;
-    asked.map_err(failed)?;
+    asked.map_err(not_admitted)?;
     Ok(Client::new(redial, connected.connection))
+}
+
+/// Why the node's first answer did not come, with what can be done about it. Not every
+/// transport says why a connection ends.
+fn not_admitted(error: OpenError) -> Failure {
+    let failure = match error {
+        OpenError::TurnedAway(Closed { code: Code::REFUSED, .. }) => {
+            Failure::new("the node refused the connection")
+        }
+        OpenError::Lost(_) => error.into(),
+        error => return failed(error),
+    };
+    failure.hint(
+        "the node has to know this machine: add what `alknet id` prints here to a peer there, \
+         with the scope forward",
+    )
 }
 
 /// With what can be done about it.

@@ -1,6 +1,6 @@
 //! SFTP on the node: as a service of its own, and as the subsystem of SSH sessions.
 
-use std::{env, error::Error as _};
+use std::{env, error::Error as _, ffi::OsString};
 
 use alknet_core::{Audit, BoxFuture, Identity};
 use alknet_host::Accounts;
@@ -26,17 +26,22 @@ pub(crate) async fn server(
         config.exports.iter().map(|(name, export)| export.open(name)).collect::<Result<Vec<_>, _>>()
     });
     let exports = exports.await.map_err(ConfigError::Interrupted)??;
-    let helper = Helper {
-        program: env::current_exe()?,
-        arguments: vec!["sftp-server".into(), "--report".into()],
-    };
+    let limits = SftpLimits::default();
+    let helper = Helper { program: env::current_exe()?, arguments: arguments(&limits) };
     Ok(SftpServer::new(SftpConfig {
         accounts: accounts.clone(),
         exports,
         audit: audit.clone(),
-        limits: SftpLimits::default(),
+        limits,
         helper: Some(helper),
     }))
+}
+
+/// What is said to this program where it serves another account: the bounds of a session are
+/// its own to keep.
+fn arguments(limits: &SftpLimits) -> Vec<OsString> {
+    let handles = limits.handles.to_string();
+    ["sftp-server", "--report", "--handles", &handles].map(Into::into).into()
 }
 
 /// The subsystem `sftp` of SSH sessions.
@@ -55,6 +60,10 @@ impl Subsystem {
 impl ChannelService for Subsystem {
     fn name(&self) -> &'static str {
         "sftp"
+    }
+
+    fn needs_no_account(&self, identity: &Identity) -> bool {
+        matches!(self.reach(identity), Some(Reach::Exports))
     }
 
     fn takes(&self, request: Request<'_>, asker: Asker<'_>) -> bool {
@@ -79,5 +88,20 @@ impl ChannelService for Subsystem {
                 }
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::commands::Cli;
+
+    #[test]
+    fn the_process_for_another_account_is_told_the_bound_of_a_session() {
+        let arguments = arguments(&SftpLimits::default());
+        assert_eq!(arguments.last().unwrap(), "512");
+        Cli::try_parse_from([OsString::from("alknet")].into_iter().chain(arguments)).unwrap();
     }
 }

@@ -152,12 +152,11 @@ async fn sessions_count_together() {
     one.close(&again).await;
 }
 
-/// A file system with no room, which takes root to make.
-#[tokio::test]
-async fn a_full_disk_is_told_and_the_upload_is_dropped() {
+/// A file system of 64 KiB, which takes root to make. Whoever is not root has the same path
+/// taken by quotas.
+fn small_disk() -> Option<(tempfile::TempDir, Unmount)> {
     if !nix::unistd::geteuid().is_root() {
-        // The same path is taken by the quota above.
-        return;
+        return None;
     }
     let dir = tempfile::tempdir().unwrap();
     let mounted = std::process::Command::new("mount")
@@ -167,16 +166,142 @@ async fn a_full_disk_is_told_and_the_upload_is_dropped() {
         .unwrap();
     assert!(mounted.success());
     let unmount = Unmount(dir.path().to_owned());
-    let export = Export::new("e", dir.path()).unwrap().with_atomic_uploads();
+    Some((dir, unmount))
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_and_the_upload_is_dropped() {
+    let Some((dir, _unmount)) = small_disk() else { return };
+    for atomic in [true, false] {
+        let export = Export::new("e", dir.path()).unwrap();
+        let export = if atomic { export.with_atomic_uploads() } else { export };
+        let mut client = Client::exports(&[export]).await;
+        let file = client.opened("e/f", NEW).await;
+        let full = client.write(&file, 0, &vec![1; 200_000]).await;
+        let message = "No space left on device";
+        assert_eq!((full.status(), full.message().as_str()), (FAILURE, message));
+        let closed = client.close(&file).await;
+        assert!(closed.message().contains(message), "{}", closed.message());
+        assert!(names(&dir).is_empty());
+        client.end().await.unwrap();
+    }
+    // In an account of their own people find what OpenSSH's server would leave.
+    let mut client = Client::account(dir.path()).await;
+    let file = client.opened("f", NEW).await;
+    assert_eq!(client.write(&file, 0, &[1; 5]).await.status(), OK);
+    assert_eq!(client.write(&file, 5, &vec![1; 200_000]).await.status(), FAILURE);
+    assert_eq!(client.close(&file).await.status(), OK);
+    assert_eq!(names(&dir), ["f"]);
+    client.end().await.unwrap();
+}
+
+/// What an upload made and could not make whole goes; what was there before, or is not its own
+/// any more, stays.
+#[tokio::test]
+async fn without_atomic_uploads_a_quota_leaves_no_half_file_of_its_own_making() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("old"), "half").unwrap();
+    let export = Export::new("e", dir.path()).unwrap().with_quota(100);
+    let mut client = Client::exports(std::slice::from_ref(&export)).await;
+    let full = async |client: &mut Client, path: &str, flags: u32| {
+        let file = client.opened(path, flags).await;
+        assert_eq!(client.write(&file, 0, &[1; 50]).await.status(), OK);
+        assert_eq!(client.write(&file, 50, &[1; 51]).await.status(), FAILURE);
+        file
+    };
+    for flags in [NEW, WRITE | CREATE, WRITE | CREATE | EXCLUDE] {
+        let file = full(&mut client, "e/f", flags).await;
+        // Later pieces may be small enough.
+        assert_eq!(client.write(&file, 60, b"x").await.status(), OK);
+        let closed = client.close(&file).await;
+        assert_eq!(closed.status(), FAILURE);
+        assert_eq!(
+            closed.message(),
+            "the upload is not whole and was removed: quota of 100 bytes exceeded"
+        );
+        assert_eq!(names(&dir), ["old"]);
+    }
+    // To resume goes on with what was there, and to write over it keeps what fitted.
+    for flags in [WRITE, WRITE | CREATE, NEW] {
+        fs::write(dir.path().join("old"), "half").unwrap();
+        let anew = Export::new("e", dir.path()).unwrap().with_quota(100);
+        let mut client = Client::exports(&[anew]).await;
+        let file = full(&mut client, "e/old", flags).await;
+        assert_eq!(client.close(&file).await.status(), OK);
+        assert_eq!(fs::read(dir.path().join("old")).unwrap(), [1; 50]);
+    }
+    fs::remove_file(dir.path().join("old")).unwrap();
+    // Nor does it take what somebody else has put there, or still writes to.
+    let anew = Export::new("e", dir.path()).unwrap().with_quota(100);
+    let mut client = Client::exports(std::slice::from_ref(&anew)).await;
+    let file = full(&mut client, "e/f", NEW).await;
+    fs::rename(dir.path().join("f"), dir.path().join("moved")).unwrap();
+    fs::write(dir.path().join("f"), "").unwrap();
+    assert_eq!(client.close(&file).await.status(), OK);
+    assert_eq!(names(&dir), ["f", "moved"]);
+    for name in names(&dir) {
+        assert_eq!(client.ask(13, fields().text(format!("e/{name}"))).await.status(), OK);
+    }
+    let file = full(&mut client, "e/f", NEW).await;
+    let again = client.opened("e/f", WRITE).await;
+    assert_eq!(client.close(&file).await.status(), OK);
+    assert_eq!(client.close(&again).await.status(), OK);
+    assert_eq!(client.ask(13, fields().text("e/f")).await.status(), OK);
+    // The end of the session closes it too.
+    full(&mut client, "e/f", NEW).await;
+    client.end().await.unwrap();
+    assert!(names(&dir).is_empty());
+}
+
+/// What is not written yet has its room already: it can be filled without growing.
+#[tokio::test]
+async fn a_hole_takes_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let export = Export::new("e", dir.path()).unwrap().with_quota(100);
     let mut client = Client::exports(&[export]).await;
     let file = client.opened("e/f", NEW).await;
-    let full = client.write(&file, 0, &vec![1; 200_000]).await;
-    assert_eq!((full.status(), full.message().as_str()), (FAILURE, "No space left on device"));
-    let closed = client.close(&file).await;
-    assert!(closed.message().contains("No space left on device"), "{}", closed.message());
-    assert!(names(&dir).is_empty());
-    client.end().await.unwrap();
-    drop(unmount);
+    assert_eq!(client.write(&file, 89, b"x").await.status(), OK);
+    let more = client.opened("e/g", NEW).await;
+    assert_eq!(client.write(&more, 0, &[0; 11]).await.status(), FAILURE);
+    assert_eq!(client.write(&more, 0, &[0; 10]).await.status(), OK);
+}
+
+/// Another name takes no room, and gives none; the file counts until its last name is gone.
+#[tokio::test]
+async fn a_file_with_several_names_counts_once() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(dir.path().join("f"), [0; 60]).unwrap();
+    let export = Export::new("e", dir.path()).unwrap().with_quota(100);
+    let free = Export::new("free", other.path()).unwrap();
+    let mut client = Client::exports(&[export, free.clone()]).await;
+    let names = |from: &str, to: &str| fields().text(from).text(to);
+    for name in ["e/a", "e/b", "e/c"] {
+        let linked = client.extended("hardlink@openssh.com", names("e/f", name)).await;
+        assert_eq!(linked.status(), OK);
+    }
+    // A count that is made now has it once.
+    let anew = Export::new("e", dir.path()).unwrap().with_quota(100);
+    let mut client = Client::exports(&[anew, free]).await;
+    let file = client.opened("e/new", NEW).await;
+    assert_eq!(client.write(&file, 0, &[0; 40]).await.status(), OK);
+    for name in ["e/a", "e/b", "e/c"] {
+        assert_eq!(client.ask(13, fields().text(name)).await.status(), OK);
+        assert_eq!(client.write(&file, 40, b"x").await.status(), FAILURE);
+        let linked = client.extended("hardlink@openssh.com", names("e/f", name)).await;
+        assert_eq!(linked.status(), OK);
+    }
+    // With one name here and one elsewhere nobody could tell which is the last.
+    let linked = client.extended("hardlink@openssh.com", names("e/f", "free/f")).await;
+    assert_eq!(linked.status(), FAILURE);
+    let message = "e has a quota: a file with several names is in one export alone";
+    assert_eq!(linked.message(), message);
+    assert_eq!(client.ask(18, names("e/f", "free/f")).await.message(), message);
+    for name in ["e/a", "e/b", "e/c"] {
+        assert_eq!(client.ask(13, fields().text(name)).await.status(), OK);
+    }
+    assert_eq!(client.ask(18, names("e/f", "free/f")).await.status(), OK);
+    assert_eq!(client.write(&file, 40, &[0; 60]).await.status(), OK);
+    assert_eq!(client.write(&file, 100, b"x").await.status(), FAILURE);
 }
 
 struct Unmount(std::path::PathBuf);

@@ -72,6 +72,9 @@ pub(crate) struct Args {
     /// Report what is done as lines of JSON on stderr: how a node asks for it
     #[arg(long, hide = true)]
     report: bool,
+    /// How many files and folders may be open: the node's own bound
+    #[arg(long, hide = true, value_name = "N")]
+    handles: Option<usize>,
     /// What scp -D adds. As sftp-server does, nothing is made of it
     #[arg(hide = true, value_name = "IGNORED")]
     ignored: Vec<std::ffi::OsString>,
@@ -134,7 +137,8 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
         Some(folder) => rooted(folder, args.read_only)?,
         None => View::account(Path::new("."))?,
     };
-    let session = Session::new(view, Shared::new(limits())).with_trail(trail).with_rules(rules);
+    let session =
+        Session::new(view, Shared::new(limits(args.handles))).with_trail(trail).with_rules(rules);
     let (input, output) = streams::standard()?;
     Ok(session.serve(input, output).await?)
 }
@@ -147,11 +151,12 @@ fn rooted(folder: &Path, read_only: bool) -> Result<View, Failure> {
     Ok(View::root(grant))
 }
 
-/// As many files as the process may have.
-fn limits() -> SftpLimits {
+/// As many files as the process may have, or as it is told.
+fn limits(handles: Option<usize>) -> SftpLimits {
     let mut limits = SftpLimits::default();
     let all = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    limits.handles = usize::try_from(all.saturating_sub(SPARE)).unwrap_or(usize::MAX).min(1 << 16);
+    let all = usize::try_from(all.saturating_sub(SPARE)).unwrap_or(usize::MAX);
+    limits.handles = all.min(handles.unwrap_or(1 << 16));
     limits.identity_handles = limits.handles;
     limits.all_handles = limits.handles;
     limits

@@ -17,6 +17,9 @@ use crate::{failure::Failure, home::Home, known_nodes, output};
 /// name, over any of its transports, and trust its identity alone. The node is pinned the
 /// first time, as `alknet ssh` does it.
 ///
+/// ssh takes the first value that it finds of each setting: put the block above `Host *`, or
+/// what that says of ProxyCommand, StrictHostKeyChecking or UserKnownHostsFile comes first.
+///
 /// Examples:
 ///   alknet ssh-config example.org >> ~/.ssh/config
 ///   alknet ssh-config --name lab --user root 192.0.2.7:4433 >> ~/.ssh/config
@@ -52,11 +55,16 @@ pub(crate) async fn run(args: Args, home: &Home) -> Result<(), Failure> {
         let options: Map<String, Value> = options.collect();
         return Ok(output::json(&json!({ "host": alias, "options": options }))?);
     }
-    let mut block = format!("Host {alias}");
+    Ok(output::line(block(&alias, &settings))?)
+}
+
+/// Begins with an empty line: what it is appended to may end within one.
+fn block(alias: &str, settings: &[(&str, String)]) -> String {
+    let mut block = format!("\nHost {alias}");
     for (name, value) in settings {
         let _ = write!(block, "\n    {name} {value}");
     }
-    Ok(output::line(block)?)
+    block
 }
 
 /// The name that somebody saved for the node, its host's, or one made of its id.
@@ -88,6 +96,14 @@ mod tests {
         ] {
             assert_eq!(alias(node, address, id), expected);
         }
+    }
+
+    #[test]
+    fn a_block_can_be_appended_to_a_line_without_an_end() {
+        let settings = [("Port", "4433".into()), ("User", "root".into())];
+        let file = format!("    BatchMode yes{}", block("lab", &settings));
+        let expected = ["    BatchMode yes", "Host lab", "    Port 4433", "    User root"];
+        assert_eq!(Vec::from_iter(file.lines()), expected);
     }
 
     #[test]

@@ -206,6 +206,55 @@ fn files_are_those_of_the_account() {
     assert!(!forbidden.exists());
 }
 
+/// Exports are the node's own: by SSH as without it.
+#[test]
+fn an_export_needs_no_account() {
+    let Some(machine) = Machine::new() else { return };
+    let notes = machine.folder.path().join("notes");
+    fs::create_dir(&notes).unwrap();
+    fs::write(notes.join("note"), "a note").unwrap();
+    let export = format!("[sftp.exports.notes]\npath = \"{}\"\n", notes.display());
+    let node = machine.start(&format!("{export}{MAPPED}"));
+    let guest = machine.client("guest", "sftp:read:notes");
+    let local = TempDir::new().unwrap();
+    let sftp = |client: &Client, login: &str, batch: &str| {
+        let ssh = client.ssh_as(&node, "tls", login);
+        let mut sftp = Command::new("sftp");
+        // All of the options, and no more: the last argument is the host.
+        let options: Vec<_> = ssh.get_args().collect();
+        sftp.args(["-b", "-"]).args(options).current_dir(local.path());
+        sftp.env("ALKNET_HOME", client.home.path());
+        output_with(&mut sftp, batch.as_bytes())
+    };
+    for login in ["guest", "root", "alice"] {
+        let batch = "ls\nget notes/note\n-get /etc/passwd\n-put /etc/hosts notes/x\n";
+        let done = sftp(&guest, login, batch);
+        assert!(done.status.success(), "{login}: {}", text(&done));
+        assert_eq!(fs::read(local.path().join("note")).unwrap(), b"a note");
+        fs::remove_file(local.path().join("note")).unwrap();
+        assert_eq!(fs::read_dir(local.path()).unwrap().count(), 0, "{login}");
+        assert_eq!(fs::read_dir(&notes).unwrap().count(), 1, "{login}");
+        for asked in [&["id"][..], &["-tt", "id"], &["-s", "other"], &["-tt"]] {
+            let mut ssh = guest.ssh_as(&node, "tls", login);
+            let refused = output_with(ssh.args(asked), b"id\nexit\n");
+            assert!(!refused.status.success(), "{login} {asked:?}: {}", text(&refused));
+            assert!(!text(&refused).contains("uid="), "{login} {asked:?}: {}", text(&refused));
+        }
+    }
+    machine.refused("no account is mapped to them, and the node runs as root");
+    machine.home.audited("the login", |event| {
+        event["event"] == "authenticated"
+            && event["alpn"] == "alknet/ssh"
+            && event.get("account").is_none()
+            && event["reason"] == "login name \"alice\", without an account"
+    });
+    // Those who would need one for it do not get in, with an export or without.
+    for scopes in ["sftp", "ssh:shell,sftp:read:notes", "sftp:read:other"] {
+        let other = machine.client(&format!("with-{}", scopes.len()), scopes);
+        assert!(!sftp(&other, "guest", "ls\n").status.success(), "{scopes}");
+    }
+}
+
 #[test]
 fn a_terminal_belongs_to_the_account() {
     let Some(machine) = Machine::new() else { return };

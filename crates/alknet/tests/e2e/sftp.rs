@@ -62,7 +62,8 @@ pub(crate) fn run(mut command: Command, input: &str) -> Output {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    // A client that is refused does not read its input.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     output_of(child, LONG)
 }
 
@@ -204,6 +205,9 @@ fn the_server_by_itself() {
     let started = stdout(&serve("-d /usr", "pwd\n"));
     assert!(started.contains("directory: /usr\n"), "{started}");
     stdout(&serve("-P rename", "rm f\n"));
+    // The bound that a node gives it.
+    stdout(&serve("--handles 1", "put /etc/hosts f\nrm f\n"));
+    assert!(!serve("--handles 0", "put /etc/hosts f\n").status.success());
     let requests = stdout(&output(&mut home.alknet(&["sftp-server", "-Q", "requests"])));
     assert!(requests.starts_with("open\nclose\n") && requests.ends_with("users-groups-by-id\n"));
     // It is no part of a node: there is no state folder after it.
