@@ -257,6 +257,8 @@ impl GitServer {
             let settle = spawn_blocking(move || {
                 if let Some(guard) = guard {
                     guard.finish();
+                    let (changed, signed) = guard.outcome();
+                    lease.came_to(changed, signed);
                     if killed {
                         // Neither another push nor a collection is at work.
                         let collection = repositories.hold_off_collection(&repository.name);

@@ -1,5 +1,6 @@
 //! What makes and takes packs.
 
+mod complaint;
 mod configuration;
 mod installed;
 mod intake;
@@ -165,6 +166,9 @@ pub enum EngineError {
     /// The client has signed a push and was not asked to.
     #[error("signed pushes are not taken")]
     Signed,
+    /// The client has signed a push, and what git keeps of that has no room.
+    #[error("the quota of the repository has no room for a signed push")]
+    Full,
     /// The client went away.
     #[error("the client went away")]
     Gone(#[source] io::Error),

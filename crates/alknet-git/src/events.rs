@@ -6,7 +6,7 @@ use std::{
 };
 
 use alknet_core::Identity;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{name::RepositoryName, push::RefChange};
@@ -17,7 +17,7 @@ const BEHIND: usize = 1024;
 const CHANGES: usize = 1000;
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum EventKind {
@@ -34,7 +34,7 @@ pub enum EventKind {
 }
 
 /// Something that happened to a repository.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Event {
     /// What.
@@ -42,15 +42,15 @@ pub struct Event {
     /// The name of the repository.
     pub repository: String,
     /// What the owner calls whoever did it.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// When, in seconds since 1970.
     pub at: u64,
     /// Which refs have changed; the first thousand.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<RefChange>,
     /// How many more have.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub more: usize,
 }
 
@@ -160,5 +160,6 @@ mod tests {
         assert_eq!((&json["event"], &json["more"]), (&"push".into(), &7.into()));
         assert_eq!(json["changes"].as_array().unwrap().len(), CHANGES);
         assert!(json.get("by").is_none());
+        assert_eq!(serde_json::from_value::<Event>(json).unwrap(), event);
     }
 }

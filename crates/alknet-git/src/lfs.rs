@@ -403,6 +403,17 @@ mod tests {
         begin(&after, 19 * MIB).await.unwrap();
     }
 
+    #[tokio::test]
+    async fn bundles_take_no_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let server = server(folder.path());
+        let lfs = writes(&server, "notes").await;
+        let bundles = folder.path().join("notes.git/bundles");
+        fs::create_dir(&bundles).unwrap();
+        fs::write(bundles.join("1.bundle"), vec![7; 5 * MIB]).unwrap();
+        lfs.receive(&OID.parse().unwrap(), 19 << 20).await.unwrap();
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_comes_to_its_end_while_its_repository_is_removed_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();

@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use alknet_core::BoxFuture;
 use bytes::Bytes;
+use gix::ObjectId;
 use tokio::sync::mpsc;
 
 pub use self::{
@@ -67,6 +68,10 @@ pub type Refused = BTreeMap<String, String>;
 /// Who decides about a push. An [`Engine`](crate::Engine) asks it at the points where git has
 /// its hooks, in this order and each at most once.
 pub trait Gate: fmt::Debug + Send + Sync + 'static {
+    /// The push is signed, and the engine is about to keep what says so, a blob of so many
+    /// bytes, whatever becomes of the push. Whether there is room for it. Before all else.
+    fn signed(&self, certificate: ObjectId, bytes: u64) -> BoxFuture<'_, bool>;
+
     /// All objects have arrived, and none is the repository's yet. If every ref is refused,
     /// they never are.
     fn check<'a>(&'a self, push: Push, say: &'a Say) -> BoxFuture<'a, Refused>;
@@ -78,9 +83,9 @@ pub trait Gate: fmt::Debug + Send + Sync + 'static {
     fn done<'a>(&'a self, changes: Vec<RefChange>, say: &'a Say) -> BoxFuture<'a, ()>;
 
     /// The engine has come to its end and nobody was asked, although the client wanted these
-    /// changes, or they are the first of many. If any of them has happened, the engine is not
-    /// to be trusted.
-    fn unasked(&self, wanted: Vec<RefChange>);
+    /// changes, or they are the first of many. `why`: it has refused them, or failed, before
+    /// any of them happened. Without that, if any of them has, the engine is not to be trusted.
+    fn unasked(&self, wanted: Vec<RefChange>, why: Option<String>);
 }
 
 /// What the pusher is told meanwhile, in lines that git shows after `remote:`.

@@ -386,6 +386,20 @@ impl Repositories {
         branch: Option<&str>,
         change: impl FnOnce(&mut Settings),
     ) -> Result<Repository, RepositoryError> {
+        self.configure_if(name, branch, |settings| {
+            change(settings);
+            Ok(())
+        })
+    }
+
+    /// The same, where the change may refuse to be made, by the settings as they are while
+    /// nobody else changes them. The quota among them is the repository's own.
+    pub fn configure_if(
+        &self,
+        name: &RepositoryName,
+        branch: Option<&str>,
+        change: impl FnOnce(&mut Settings) -> Result<(), InvalidSettings>,
+    ) -> Result<Repository, RepositoryError> {
         let head = branch.map(settings::branch).transpose()?;
         let path = self.path(name);
         let missing = || RepositoryError::Missing(name.clone());
@@ -393,7 +407,7 @@ impl Repositories {
         let _setting = folder.lock(SETTING, PATIENCE).map_err(|source| file(&path, source))?;
         let before = Settings::read(&folder, &path)?;
         let mut settings = before.clone();
-        change(&mut settings);
+        change(&mut settings)?;
         if settings != before {
             self.check(&settings)?;
             let text = settings.to_file()?;

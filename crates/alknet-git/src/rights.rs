@@ -41,8 +41,34 @@ impl<'a> Rights<'a> {
         self.allow("git:admin", name)
     }
 
+    /// Whether they may do so with every repository of the node, whatever it is called.
+    pub fn admin_all(self) -> bool {
+        // No repository has this name, and only what stands for all of them stands for it.
+        let action = Action::from("git:admin").word("*");
+        self.0.is_some_and(|scopes| scopes.allow(action))
+    }
+
     fn allow(self, what: &str, name: &RepositoryName) -> bool {
         let action = Action::from(what).word(name.as_str());
         self.0.is_some_and(|scopes| scopes.allow(action))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alknet_testing::identities::identity;
+
+    use super::*;
+
+    #[test]
+    fn all_repositories_are_more_than_those_of_a_prefix() {
+        let all = |scope: &str| Rights::of(Some(&identity("ann", &[scope]))).admin_all();
+        for whole in ["*", "git", "git:admin", "git:admin:*", "git:*"] {
+            assert!(all(whole), "{whole}");
+        }
+        for part in ["git:admin:team/*", "git:admin:a", "git:write", "git:admin:*:x", "ssh"] {
+            assert!(!all(part), "{part}");
+        }
+        assert!(!Rights::of(None).admin_all());
     }
 }

@@ -11,6 +11,7 @@ mod tests;
 
 use std::{fmt, io};
 
+use alknet_git::Event;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,13 +30,15 @@ const MAX_REQUEST: u64 = 64 * 1024;
 const MAX_ANSWER: u64 = 64 * 1024;
 
 /// What a node can be asked. The braces matter: a unit variant would take any fields.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) enum Request {
     /// Whether it answers: with [`Pong`].
     Ping {},
     /// To read its configuration again: with [`Reloaded`].
     Reload {},
+    /// To tell who listens what a command has done to a repository: with nothing.
+    Tell { event: Event },
 }
 
 /// The answer to a [`Request::Ping`].

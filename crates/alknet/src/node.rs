@@ -203,6 +203,11 @@ impl Node {
         &self.live.routes.operations
     }
 
+    /// The server of the repositories.
+    pub(crate) fn git(&self) -> &GitServer {
+        &self.live.routes.git
+    }
+
     /// What takes new settings while it serves.
     pub(crate) fn live(&self) -> &Live {
         &self.live

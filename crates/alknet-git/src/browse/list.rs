@@ -19,6 +19,8 @@ const MAX_LISTED: usize = 1000;
 pub struct ListQuery {
     /// What their names begin with.
     pub prefix: String,
+    /// Only those behind this one, in order of their names.
+    pub after: String,
 }
 
 /// The repositories that somebody may know of.
@@ -72,7 +74,8 @@ pub(super) fn list(
 ) -> Result<List, BrowseError> {
     let mut list = List { repositories: Vec::new(), truncated: false };
     for name in repositories.names()? {
-        if !name.as_str().starts_with(&query.prefix) {
+        let text = name.as_str();
+        if !text.starts_with(&query.prefix) || text <= query.after.as_str() {
             continue;
         }
         match brake.check() {

@@ -14,6 +14,7 @@ use tokio::process::Command;
 
 use super::{
     Engine, EngineError, Exchange, Framing,
+    complaint::Complaint,
     configuration::Configuration,
     intake::{Intake, Seen},
     run::{self, Hooks},
@@ -143,6 +144,10 @@ impl InstalledGit {
         }
         // Nothing is fetched from anywhere for it.
         command.env("GIT_ALLOW_PROTOCOL", "none").env("GIT_NO_LAZY_FETCH", "1");
+        if exchange.framing == Framing::Stateful {
+            // Bundles are fetched by HTTPS, relative to the address that git is given here.
+            command.args(["-c", "uploadpack.advertiseBundleURIs=false"]);
+        }
         command.args(match exchange.service {
             Service::UploadPack => ["upload-pack", "--strict"].as_slice(),
             Service::ReceivePack => &["receive-pack"],
@@ -156,8 +161,14 @@ impl InstalledGit {
         if exchange.version > 0 {
             command.env("GIT_PROTOCOL", format!("version={}", exchange.version));
         }
-        // The folder itself, and nothing that a name could be taken for.
-        command.arg(".");
+        command.arg(match exchange.service {
+            // The nonces of signed pushes are made of it, and say for which repository. It is
+            // absolute, and so no option. Another repository that has its name by now is
+            // refused by the gate, as it is when git has been started there.
+            Service::ReceivePack => exchange.repository.as_os_str(),
+            // The folder itself, and nothing that a name could be taken for.
+            Service::UploadPack | Service::UploadArchive => OsStr::new("."),
+        });
         Ok(command)
     }
 
@@ -198,12 +209,26 @@ impl InstalledGit {
         let socket = PrivateSocket::own().map_err(EngineError::Run)?;
         let command = self.service(&exchange, Some(&socket.path()))?;
         let course = Arc::<hook::Course>::default();
-        let hooks = Hooks { socket, gate: gate.clone(), course: course.clone() };
+        let complaint = Arc::<Complaint>::default();
+        let most = exchange.bounds.pack;
+        let hooks = Hooks {
+            socket,
+            gate: gate.clone(),
+            course: course.clone(),
+            complaint: complaint.clone(),
+            remark: format!("no more than {most} bytes are taken: see the repository's quota\n"),
+        };
         let ended = run::run(command, exchange, file, Some(hooks)).await;
-        if ended.is_ok() && !course.asked.load(Ordering::Relaxed) {
-            gate.unasked(seen.wanted());
+        let ended = ended.map_err(|error| seen.fault().unwrap_or(error));
+        let (wanted, fault) = (seen.wanted(), seen.fault().is_some());
+        if !course.asked.load(Ordering::Relaxed) && (fault || !wanted.is_empty()) {
+            let why = match &ended {
+                Ok(said) => complaint.errors(said),
+                Err(error) => complaint.errors("").or_else(|| Some(error.to_string())),
+            };
+            gate.unasked(wanted, why);
         }
-        ended
+        ended.map(drop)
     }
 }
 
@@ -216,12 +241,13 @@ impl Engine for InstalledGit {
             let file = exchange.bounds.pack.saturating_add(BESIDE);
             let (input, seen) =
                 Intake::new(exchange.input, service, exchange.bounds.request, signed);
+            let input = input.asking(exchange.gate.clone());
             let exchange = Exchange { input: Box::new(input), ..exchange };
-            let ended = match service == Service::ReceivePack && framing != Framing::Advertisement {
-                true => git.push(exchange, file, &seen).await,
-                false => run::run(git.service(&exchange, None)?, exchange, file, None).await,
-            };
-            ended.map_err(|error| seen.fault().unwrap_or(error))
+            if service == Service::ReceivePack && framing != Framing::Advertisement {
+                return git.push(exchange, file, &seen).await;
+            }
+            let ended = run::run(git.service(&exchange, None)?, exchange, file, None).await;
+            ended.map(drop).map_err(|error| seen.fault().unwrap_or(error))
         })
     }
 }

@@ -7,21 +7,37 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use alknet_core::BoxFuture;
+use gix::{ObjectId, hash::Kind, objs};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::EngineError;
-use crate::{push::RefChange, request::Service};
+use crate::{
+    push::{Gate, RefChange},
+    request::Service,
+};
 
 /// The length of a packet line, which it begins with, in bytes.
 const LENGTH: usize = 4;
 /// How many changes are remembered.
 const REMEMBERED: usize = 100;
+/// The most that a client may send beside the pack of a push that is signed, in bytes: some ten
+/// thousand refs. Git writes a certificate into the repository before anybody is asked.
+const CERTIFICATE: u64 = 1 << 20;
+/// What a certificate begins and ends with.
+const BEGINS: &[u8] = b"push-cert";
+const ENDS: &[u8] = b"push-cert-end\n";
 
 /// The client of an exchange, of whom no more is taken than its request may have.
 pub(super) struct Intake<R> {
     inner: R,
     seen: Arc<Seen>,
     reader: Lines,
+    gate: Option<Arc<dyn Gate>>,
+    /// Whether git may have what is held.
+    asking: Option<BoxFuture<'static, bool>>,
+    /// What has come and is not git's yet.
+    held: Vec<u8>,
 }
 
 /// What was found in it. Shared by the reader and whoever started it.
@@ -39,6 +55,7 @@ struct Found {
 enum Fault {
     Long,
     Signed,
+    Full,
 }
 
 /// Where in a request the client is.
@@ -67,6 +84,9 @@ struct Lines {
     options: bool,
     /// Whether a push may be signed.
     signed: bool,
+    /// What is signed, as git puts it together, and whether this is where it is said.
+    certificate: Option<Vec<u8>>,
+    within: bool,
 }
 
 impl<R> Intake<R> {
@@ -75,9 +95,23 @@ impl<R> Intake<R> {
     pub(super) fn new(inner: R, service: Service, most: u64, signed: bool) -> (Self, Arc<Seen>) {
         let seen = Arc::<Seen>::default();
         let part = if service == Service::ReceivePack { Part::Commands } else { Part::Other };
-        let line = Vec::new();
-        let reader = Lines { part, left: most, line, whole: LENGTH, options: false, signed };
-        (Self { inner, seen: seen.clone(), reader }, seen)
+        let reader = Lines {
+            part,
+            left: most,
+            line: Vec::new(),
+            whole: LENGTH,
+            options: false,
+            signed,
+            certificate: None,
+            within: false,
+        };
+        let (gate, asking, held) = (None, None, Vec::new());
+        (Self { inner, seen: seen.clone(), reader, gate, asking, held }, seen)
+    }
+
+    /// Asks `gate` before git has what keeps a certificate.
+    pub(super) fn asking(self, gate: Option<Arc<dyn Gate>>) -> Self {
+        Self { gate, ..self }
     }
 }
 
@@ -91,6 +125,7 @@ impl Seen {
         self.lock().fault.map(|fault| match fault {
             Fault::Long => EngineError::TooLong,
             Fault::Signed => EngineError::Signed,
+            Fault::Full => EngineError::Full,
         })
     }
 
@@ -106,15 +141,47 @@ impl<R: AsyncRead + Unpin> AsyncRead for Intake<R> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { inner, seen, reader } = self.get_mut();
-        let before = buf.filled().len();
-        ready!(Pin::new(inner).poll_read(cx, buf))?;
-        let came = buf.filled().get(before..).unwrap_or_default();
-        let Err(fault) = reader.take(came, seen) else { return Poll::Ready(Ok(())) };
-        buf.set_filled(before);
-        seen.lock().fault = Some(fault);
-        Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+        let Self { inner, seen, reader, gate, asking, held } = self.get_mut();
+        let fail = |fault| {
+            seen.lock().fault = Some(fault);
+            Poll::Ready(Err(io::ErrorKind::InvalidData.into()))
+        };
+        loop {
+            if let Some(answer) = asking {
+                let taken = ready!(answer.as_mut().poll(cx));
+                *asking = None;
+                if !taken {
+                    held.clear();
+                    return fail(Fault::Full);
+                }
+            }
+            if !held.is_empty() {
+                let now = held.len().min(buf.remaining());
+                buf.put_slice(held.get(..now).unwrap_or_default());
+                held.drain(..now);
+                return Poll::Ready(Ok(()));
+            }
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut *inner).poll_read(cx, buf))?;
+            let came = buf.filled().get(before..).unwrap_or_default();
+            if let Err(fault) = reader.take(came, seen) {
+                buf.set_filled(before);
+                return fail(fault);
+            }
+            let Some(certificate) = reader.signed_now() else { return Poll::Ready(Ok(())) };
+            held.extend_from_slice(came);
+            buf.set_filled(before);
+            *asking = gate.clone().map(|gate| ask(gate, certificate));
+        }
     }
+}
+
+fn ask(gate: Arc<dyn Gate>, certificate: Vec<u8>) -> BoxFuture<'static, bool> {
+    Box::pin(async move {
+        let id = objs::compute_hash(Kind::Sha1, objs::Kind::Blob, &certificate);
+        let id = id.unwrap_or_else(|_| ObjectId::null(Kind::Sha1));
+        gate.signed(id, u64::try_from(certificate.len()).unwrap_or(u64::MAX)).await
+    })
 }
 
 impl Lines {
@@ -166,17 +233,34 @@ impl Lines {
         Ok(())
     }
 
+    /// What is signed, once all of it is there and git has not had its end.
+    fn signed_now(&mut self) -> Option<Vec<u8>> {
+        self.certificate.take_if(|_| self.part != Part::Commands)
+    }
+
     fn command(&mut self, seen: &Seen) -> Result<(), Fault> {
         if self.part != Part::Commands {
             return Ok(());
         }
         let text = self.line.get(LENGTH..).unwrap_or_default();
         let mut parts = text.splitn(2, |byte| *byte == 0);
-        let command = parts.next().unwrap_or_default().trim_ascii_end();
-        let mut features = parts.next().unwrap_or_default().split(u8::is_ascii_whitespace);
-        self.options |= features.any(|it| it.starts_with(b"push-options"));
-        if command == b"push-cert" && !self.signed {
-            return Err(Fault::Signed);
+        let said = parts.next().unwrap_or_default();
+        let command = said.trim_ascii_end();
+        if self.within {
+            self.within = said != ENDS;
+            if self.within {
+                self.certificate.get_or_insert_default().extend_from_slice(said);
+            }
+        } else {
+            let mut features = parts.next().unwrap_or_default().split(u8::is_ascii_whitespace);
+            self.options |= features.any(|it| it.starts_with(b"push-options"));
+            if command == BEGINS {
+                if !self.signed {
+                    return Err(Fault::Signed);
+                }
+                self.within = true;
+                self.left = self.left.min(CERTIFICATE);
+            }
         }
         let mut found = seen.lock();
         if found.wanted.len() < REMEMBERED {
@@ -191,6 +275,7 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
+    use crate::push::{Push, Refused, Say};
 
     fn line(text: &str) -> String {
         format!("{:04x}{text}", text.len() + LENGTH)
@@ -240,6 +325,70 @@ mod tests {
         }
         let signed = format!("{}{commands}0000{pack}", line("push-cert\0push-options"));
         assert_eq!(push(signed, false).await.1.lock().fault, Some(Fault::Signed));
+    }
+
+    /// Says whether there is room, and with what it was asked.
+    #[derive(Debug)]
+    struct Room(bool, Mutex<Vec<(ObjectId, u64)>>);
+
+    impl Gate for Room {
+        fn signed(&self, certificate: ObjectId, bytes: u64) -> BoxFuture<'_, bool> {
+            self.1.lock().unwrap().push((certificate, bytes));
+            Box::pin(async {
+                tokio::task::yield_now().await;
+                self.0
+            })
+        }
+
+        fn check<'a>(&'a self, _: Push, _: &'a Say) -> BoxFuture<'a, Refused> {
+            unreachable!()
+        }
+
+        fn update<'a>(&'a self, _: Vec<RefChange>, _: &'a Say) -> BoxFuture<'a, Refused> {
+            unreachable!()
+        }
+
+        fn done<'a>(&'a self, _: Vec<RefChange>, _: &'a Say) -> BoxFuture<'a, ()> {
+            unreachable!()
+        }
+
+        fn unasked(&self, _: Vec<RefChange>, _: Option<String>) {}
+    }
+
+    #[tokio::test]
+    async fn git_has_the_end_of_what_is_signed_once_there_is_room_for_it() {
+        let change = format!("{} {} refs/heads/x\n", "0".repeat(40), "1".repeat(40));
+        let begin = line("push-cert\0report-status");
+        let [head, body] = ["certificate version 0.1\n\n", &change].map(line);
+        let end = line("push-cert-end\n");
+        let text = format!("{begin}{head}{body}{end}0000PACK");
+        let whole = format!("certificate version 0.1\n\n{change}");
+        let id = objs::compute_hash(Kind::Sha1, objs::Kind::Blob, whole.as_bytes()).unwrap();
+        for (room, size) in [(true, 1), (true, 1000), (false, 1), (false, 1000)] {
+            let gate = Arc::new(Room(room, Mutex::default()));
+            let (intake, seen) = Intake::new(text.as_bytes(), Service::ReceivePack, 1000, true);
+            let mut intake = intake.asking(Some(gate.clone()));
+            let (mut all, mut buffer) = (Vec::new(), vec![0; size]);
+            while let Ok(count @ 1..) = intake.read(&mut buffer).await {
+                all.extend_from_slice(&buffer[..count]);
+            }
+            assert_eq!(*gate.1.lock().unwrap(), [(id, whole.len() as u64)]);
+            assert_eq!(seen.lock().fault, (!room).then_some(Fault::Full));
+            let all = String::from_utf8(all).unwrap();
+            assert!(if room {
+                all == text
+            } else {
+                text.starts_with(&all) && !all.contains("0000P")
+            });
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_signed_has_a_bound_of_its_own() {
+        let junk = line(&"x".repeat(60_000)).repeat(40);
+        let text = format!("{}{junk}", line("push-cert\0report-status"));
+        let (count, seen) = read(Service::ReceivePack, &text, 64 << 20, true).await;
+        assert_eq!((count as u64, seen.lock().fault), (CERTIFICATE + 27, Some(Fault::Long)));
     }
 
     #[tokio::test]

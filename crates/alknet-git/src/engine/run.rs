@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Bounds, EngineError, Exchange, Traffic,
+    complaint::{Answer, Complaint},
     pump::{Broken, discard, pump, widen},
 };
 use crate::{hook, push::Gate};
@@ -38,6 +39,10 @@ pub(super) struct Hooks {
     pub(super) socket: PrivateSocket,
     pub(super) gate: Arc<dyn Gate>,
     pub(super) course: Arc<hook::Course>,
+    /// What git says of the push.
+    pub(super) complaint: Arc<Complaint>,
+    /// What whoever pushes too large a pack is told.
+    pub(super) remark: String,
 }
 
 /// The client of an exchange. A push whose refs may have changed goes on without it: it is not
@@ -83,13 +88,14 @@ impl Client {
     }
 }
 
-/// Runs git for an exchange. Each of its files may have `file` bytes.
+/// Runs git for an exchange, and gives the beginning of what it complains of. Each of its files
+/// may have `file` bytes.
 pub(super) async fn run(
     command: Command,
     exchange: Exchange,
     file: u64,
     hooks: Option<Hooks>,
-) -> Result<(), EngineError> {
+) -> Result<String, EngineError> {
     let Exchange { input, output, bounds, traffic, stop, ending, repository, .. } = exchange;
     let (mut process, pipes) = Process::with_pipes(command).map_err(EngineError::Run)?;
     let Pipes { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr) } = pipes else {
@@ -100,6 +106,11 @@ pub(super) async fn run(
     widen(&stdin);
     widen(&stdout);
     let client = Client::of(hooks.as_ref());
+    let (complaint, remark) = match &hooks {
+        Some(hooks) => (hooks.complaint.clone(), Some(hooks.remark.clone())),
+        None => Default::default(),
+    };
+    let stdout = Answer::new(stdout, complaint, remark);
     let talk = Talk { input, output, stdin, stdout, stderr, traffic: traffic.clone() };
     let ended = tokio::select! {
         ended = talk.run(&mut process, &client) => ended,
@@ -107,7 +118,7 @@ pub(super) async fn run(
         () = client.gives_up(&stop) => Err(EngineError::Interrupted),
         () = client.is_idle(&traffic, bounds.idle) => Err(EngineError::Idle(bounds.idle)),
         () = sleep(bounds.total) => Err(EngineError::Late(bounds.total)),
-        () = answer(hooks, repository) => Ok(()),
+        () = answer(hooks, repository) => Ok(String::new()),
     };
     if ended.is_err() {
         process.hang_up(GRACE).await;
@@ -125,7 +136,7 @@ fn bound(process: &Process, bounds: &Bounds, file: u64) -> io::Result<()> {
 /// Never ends.
 async fn answer(hooks: Option<Hooks>, repository: PathBuf) {
     match hooks {
-        Some(Hooks { socket, gate, course }) => {
+        Some(Hooks { socket, gate, course, .. }) => {
             hook::serve(socket, &repository, gate, &course).await;
         }
         None => pending().await,
@@ -151,13 +162,13 @@ struct Talk<I, O> {
     input: I,
     output: O,
     stdin: ChildStdin,
-    stdout: ChildStdout,
+    stdout: Answer<ChildStdout>,
     stderr: ChildStderr,
     traffic: Arc<Traffic>,
 }
 
 impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Talk<I, O> {
-    async fn run(self, process: &mut Process, client: &Client) -> Result<(), EngineError> {
+    async fn run(self, process: &mut Process, client: &Client) -> Result<String, EngineError> {
         let Self { mut input, mut output, stdin, mut stdout, stderr, traffic } = self;
         let said = CancellationToken::new();
         let feed = feed(&mut input, stdin, &traffic, &said);
@@ -169,7 +180,7 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Talk<I, O> {
             // A client that has what it wants may be gone by now.
             let _ = timeout(LINGER, output.shutdown()).await;
             if status.success() {
-                return Ok(());
+                return Ok(complaint);
             }
             // A stream that ends while its client sends may take along what it has to read.
             let _ = timeout(LINGER, said.cancelled()).await;
@@ -190,7 +201,7 @@ impl<I: AsyncRead + Unpin, O: AsyncWrite + Unpin> Talk<I, O> {
 /// does not read.
 async fn answer_to(
     client: &Client,
-    stdout: &mut ChildStdout,
+    stdout: &mut (impl AsyncRead + Unpin),
     output: &mut (impl AsyncWrite + Unpin),
     traffic: &Traffic,
 ) -> Result<(), EngineError> {
@@ -299,8 +310,14 @@ mod tests {
         };
         let course = hook::Course { decided: decided.into(), ..hook::Course::default() };
         let (socket, gate) = (PrivateSocket::own().unwrap(), Arc::new(Agrees::default()));
-        let hooks = Hooks { socket, gate, course: Arc::new(course) };
-        let ended = run(git, exchange, u64::MAX, Some(hooks)).await;
+        let hooks = Hooks {
+            socket,
+            gate,
+            course: Arc::new(course),
+            complaint: Arc::default(),
+            remark: String::new(),
+        };
+        let ended = run(git, exchange, u64::MAX, Some(hooks)).await.map(drop);
         (ended, folder.path().join("done").exists())
     }
 

@@ -43,7 +43,6 @@ pub(crate) async fn serve(
     let mut before = Refused::new();
     loop {
         let hook = socket.accept().await;
-        course.asked.store(true, Ordering::Relaxed);
         if let Err(error) = answer(hook, repository, &*gate, &mut before, course).await {
             tracing::debug!(%error, "a hook went away");
         }
@@ -59,7 +58,9 @@ async fn answer(
     course: &Course,
 ) -> io::Result<()> {
     let question = timeout(PROMPT, wire::read(&mut hook)).await??;
+    course.asked.store(true, Ordering::Relaxed);
     if let Some(why) = fault(&question, repository) {
+        gate.unasked(question.changes.clone(), Some(why.to_owned()));
         let refused = |change: RefChange| (change.reference, why.to_owned());
         *before = question.changes.into_iter().map(refused).collect();
         return timeout(PROMPT, wire::answer(&mut hook, before)).await?;

@@ -90,6 +90,9 @@ impl From<GitError> for Refusal {
             GitError::Engine(EngineError::Signed) => {
                 Self::Status(StatusCode::BAD_REQUEST, "signed pushes are not taken here")
             }
+            GitError::Engine(EngineError::Full) => {
+                Self::Status(StatusCode::INSUFFICIENT_STORAGE, "no room for a signed push")
+            }
             GitError::Engine(EngineError::Failed { .. } | EngineError::Gone(_)) => {
                 Self::Status(StatusCode::BAD_REQUEST, "git could not make sense of the request")
             }

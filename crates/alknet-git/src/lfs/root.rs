@@ -36,9 +36,9 @@ impl Root {
         self.folder.id()
     }
 
-    /// The bytes of all files in it.
+    /// The bytes of all files in it that count towards its quota.
     pub(super) fn size(&self) -> io::Result<u64> {
-        files::size(&path_of(&self.folder))
+        files::counted(&path_of(&self.folder))
     }
 
     /// A folder in it; `None` if there is none.

@@ -29,14 +29,18 @@ use crate::{
 
 /// How long a name may take to resolve.
 const RESOLVE: Duration = Duration::from_secs(15);
-/// How long it may take to ask where `HEAD` points.
-const ASK: Duration = Duration::from_secs(60);
 /// How many addresses of a host are tried.
 const MAX_ADDRESSES: usize = 8;
 /// How often the size of what comes is looked at.
 const MEASURE: Duration = Duration::from_secs(5);
 /// Room for what is taken from the repository beside what comes, to complete a thin pack.
 const BESIDE: u64 = 1 << 30;
+/// What a question may use: where `HEAD` points, or which refs there are.
+const ASKS: Allowance = Allowance { time: Duration::from_secs(60), file: BESIDE, idle: None };
+/// Where what is fetched is, here and there.
+const FOLLOWED: [&str; 2] = ["refs/heads/", "refs/tags/"];
+/// What git complains of where a ref is not there that is asked for by its name.
+const NO_SUCH_REF: &str = "couldn't find remote ref";
 /// What old histories have, and harms nobody.
 const HARMLESS: [&str; 4] =
     ["zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "missingSpaceBeforeEmail"];
@@ -60,6 +64,9 @@ pub enum MirrorError {
     /// No address of the host may be fetched from.
     #[error("{0} cannot be found, or this node fetches nothing from its network")]
     Forbidden(String),
+    /// What is there of the mirror is all that is left of it.
+    #[error("there is no branch and no tag there any more, and those here stay")]
+    Empty,
     /// It would be larger than it may.
     #[error("it is larger than its quota of {0} bytes")]
     Quota(u64),
@@ -86,8 +93,9 @@ pub enum MirrorError {
     Interrupted,
 }
 
-/// Makes all branches and tags those of the other side; gives what has changed. Dropped before
-/// its end, it leaves refs that each are as before or as they are to be.
+/// Makes all branches and tags those of the other side; gives what has changed. Where there are
+/// some here and none there any more, nothing changes. Dropped before its end, it leaves refs
+/// that each are as before or as they are to be.
 pub(crate) async fn fetch(
     git: &InstalledGit,
     repositories: &Repositories,
@@ -102,7 +110,7 @@ pub(crate) async fn fetch(
     };
     let (before, allowance) = (refs(repository).await?, allowance(repository, policy));
     let fetched = tokio::select! {
-        fetched = source.update(git, repository, mirror, allowance) => fetched,
+        fetched = source.follow(git, repository, mirror, allowance, &before) => fetched,
         error = outgrown(repository) => Err(error),
     };
     // A part may have come before a failure.
@@ -124,16 +132,40 @@ enum Source<'a> {
 }
 
 impl Source<'_> {
+    /// Fetches. Where there were refs before, one is asked for by its name, without which
+    /// nothing is fetched: git would else remove all of them where there are none any more.
+    async fn follow(
+        &self,
+        git: &InstalledGit,
+        repository: &Repository,
+        mirror: &Mirror,
+        allowance: Allowance,
+        before: &Refs,
+    ) -> Result<(), MirrorError> {
+        let Some(known) = before.keys().find(|name| is_followed(name)) else {
+            return self.update(git, repository, mirror, allowance, None).await;
+        };
+        match self.update(git, repository, mirror, allowance, Some(known)).await {
+            Err(MirrorError::Git(RunError::Failed { complaint, .. }))
+                if complaint.contains(NO_SUCH_REF) => {}
+            done => return done,
+        }
+        // It may be the only one that has gone.
+        let left = self.any(git, repository, mirror).await?.ok_or(MirrorError::Empty)?;
+        self.update(git, repository, mirror, allowance, Some(&left)).await
+    }
+
     async fn update(
         &self,
         git: &InstalledGit,
         repository: &Repository,
         mirror: &Mirror,
         allowance: Allowance,
+        known: Option<&str>,
     ) -> Result<(), MirrorError> {
         match self {
-            Self::Addresses(all) => update(git, repository, mirror, all, allowance).await,
-            Self::Node(remote) => remote.update(git, &repository.path, allowance).await,
+            Self::Addresses(all) => update(git, repository, mirror, all, allowance, known).await,
+            Self::Node(remote) => remote.update(git, &repository.path, allowance, known).await,
         }
     }
 
@@ -150,12 +182,45 @@ impl Source<'_> {
         };
         let (mut command, url) = command(git, &repository.path, mirror, all);
         command.args(["ls-remote", "--symref", "--", &url, "HEAD"]);
-        let said = run(command, Allowance { time: ASK, file: BESIDE, idle: None }).await?;
+        let said = run(command, ASKS).await?;
         let branch = |line: &str| {
             Some(line.strip_prefix("ref: refs/heads/")?.strip_suffix("\tHEAD")?.to_owned())
         };
         Ok(said.lines().find_map(branch))
     }
+
+    /// Some branch or tag that is there, if there is any.
+    async fn any(
+        &self,
+        git: &InstalledGit,
+        repository: &Repository,
+        mirror: &Mirror,
+    ) -> Result<Option<String>, MirrorError> {
+        let all = match self {
+            Self::Addresses(all) => all,
+            Self::Node(remote) => return remote.any().await,
+        };
+        let mut failed = MirrorError::Forbidden(mirror.url.host.clone());
+        for pinned in pins(mirror, all) {
+            let (mut command, url) = command(git, &repository.path, mirror, pinned);
+            command.args(["ls-remote", "--heads", "--tags", "--refs", "--", &url]);
+            match run(command, ASKS).await {
+                Ok(said) => {
+                    let names = said.lines().filter_map(|line| line.split_once('\t'));
+                    let mut followed = names.map(|(_, name)| name).filter(|name| is_followed(name));
+                    return Ok(followed.next().map(ToOwned::to_owned));
+                }
+                Err(error) => failed = error.into(),
+            }
+        }
+        Err(failed)
+    }
+}
+
+/// Whether a ref, of here or there, is one that is fetched, and can be asked for.
+pub(super) fn is_followed(name: &str) -> bool {
+    FOLLOWED.iter().any(|beginning| name.starts_with(beginning))
+        && gix::refs::FullName::try_from(name).is_ok()
 }
 
 /// What git may use. What comes is looked at only [now and then](MEASURE), and much may come
@@ -184,6 +249,12 @@ async fn addresses(url: &MirrorUrl, policy: &MirrorPolicy) -> Result<Vec<IpAddr>
     }
 }
 
+/// The addresses of one attempt after the other, where the transport cannot be given all.
+fn pins<'a>(mirror: &Mirror, addresses: &'a [IpAddr]) -> impl Iterator<Item = &'a [IpAddr]> {
+    let several = matches!(mirror.url.scheme, Transport::Git | Transport::Ssh);
+    addresses.chunks(if several { 1 } else { MAX_ADDRESSES })
+}
+
 /// Fetches from one address after the other, where the transport cannot be given all.
 pub(super) async fn update(
     git: &InstalledGit,
@@ -191,13 +262,13 @@ pub(super) async fn update(
     mirror: &Mirror,
     addresses: &[IpAddr],
     allowance: Allowance,
+    known: Option<&str>,
 ) -> Result<(), MirrorError> {
     let begun = Instant::now();
-    let several = matches!(mirror.url.scheme, Transport::Git | Transport::Ssh);
     let mut failed = MirrorError::Forbidden(mirror.url.host.clone());
-    for pinned in addresses.chunks(if several { 1 } else { MAX_ADDRESSES }) {
+    for pinned in pins(mirror, addresses) {
         let (mut command, url) = command(git, &repository.path, mirror, pinned);
-        everything(&mut command, &url);
+        everything(&mut command, &url, known);
         // One deadline for all of them.
         let time = allowance.time.saturating_sub(begun.elapsed());
         if time.is_zero() {
@@ -212,8 +283,8 @@ pub(super) async fn update(
     Err(failed)
 }
 
-/// Has a command fetch all branches and tags.
-pub(super) fn everything(command: &mut Command, url: &str) {
+/// Has a command fetch all branches and tags, and nothing where a known one is not among them.
+pub(super) fn everything(command: &mut Command, url: &str, known: Option<&str>) {
     command.args(["-c", "fetch.fsckObjects=true", "-c", THREADS]);
     for kind in HARMLESS {
         command.args(["-c", &format!("fetch.fsck.{kind}=ignore")]);
@@ -221,6 +292,7 @@ pub(super) fn everything(command: &mut Command, url: &str) {
     command.args(["fetch", "--prune", "--force", "--no-tags", "--quiet", "--atomic"]);
     command.args(["--no-write-fetch-head", "--no-auto-maintenance", "--no-recurse-submodules"]);
     command.args(["--", url, "+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]);
+    command.args(known.map(|name| format!("+{name}:{name}")));
 }
 
 /// A command of git that talks to these addresses of the other side and to nobody else, and

@@ -16,7 +16,10 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{MirrorError, MirrorPolicy, MirrorUrl, fetch::everything};
+use super::{
+    MirrorError, MirrorPolicy, MirrorUrl,
+    fetch::{everything, is_followed},
+};
 use crate::{
     engine::InstalledGit,
     name::RepositoryName,
@@ -26,16 +29,19 @@ use crate::{
 
 /// How long it may take to reach a node.
 const REACH: Duration = Duration::from_secs(60);
-/// How long a node may take to begin an exchange, and to say where its `HEAD` points.
+/// How long a node may take to begin an exchange, and to answer a question about its refs.
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long the end of an exchange, and that of its connection, may take to arrive.
 const PARTING: Duration = Duration::from_secs(1);
 /// How much is read from a node at once, in bytes.
 const BUFFER: usize = 64 << 10;
-/// The most lines of what a node can do and of where its `HEAD` points.
+/// The most lines of what a node can do and of its refs that are looked at.
 const MAX_LINES: usize = 100;
 /// Which refs there are, of version 2 of the protocol: `HEAD` alone, and what it points to.
 const ASK_HEAD: &[u8] = b"0014command=ls-refs\n0001000csymrefs\n0014ref-prefix HEAD\n0000";
+/// The same of all branches and tags.
+const ASK_ANY: &[u8] =
+    b"0014command=ls-refs\n0001001bref-prefix refs/heads/\n001aref-prefix refs/tags/\n0000";
 /// The end of what is asked.
 const FLUSH: &[u8] = b"0000";
 
@@ -77,6 +83,7 @@ impl<'a> Remote<'a> {
         git: &InstalledGit,
         path: &Path,
         allowance: Allowance,
+        known: Option<&str>,
     ) -> Result<(), MirrorError> {
         let begun = Instant::now();
         let connection = self.connect().await?;
@@ -85,7 +92,7 @@ impl<'a> Remote<'a> {
         let (near, far) = pair().map_err(|source| self.lost(source))?;
         let mut command = git.command(path);
         command.env("GIT_ALLOW_PROTOCOL", "fd");
-        everything(&mut command, &format!("fd::{}", Process::PASSED));
+        everything(&mut command, &format!("fd::{}", Process::PASSED), known);
         let time = allowance.time.saturating_sub(begun.elapsed());
         let mut ran = pin!(run_with(command, far.into(), Allowance { time, ..allowance }));
         let mut carried = pin!(carry(stream, near));
@@ -109,9 +116,23 @@ impl<'a> Remote<'a> {
 
     /// The branch that `HEAD` points to there.
     pub(super) async fn head(&self) -> Result<Option<String>, MirrorError> {
+        self.ask(ASK_HEAD, head_of).await
+    }
+
+    /// Some branch or tag that is there, if there is any.
+    pub(super) async fn any(&self) -> Result<Option<String>, MirrorError> {
+        self.ask(ASK_ANY, followed).await
+    }
+
+    /// What is found first in a list of refs.
+    async fn ask(
+        &self,
+        question: &[u8],
+        find: fn(&[u8]) -> Option<String>,
+    ) -> Result<Option<String>, MirrorError> {
         // Not every transport has a second stream.
         let connection = self.connect().await?;
-        let asked = async { ask_head(self.open(&connection).await?).await };
+        let asked = async { ask(self.open(&connection).await?, question, find).await };
         let answered = in_time(ANSWER, asked).await;
         leave(&connection).await;
         answered.map_err(|source| self.lost(source))
@@ -175,22 +196,35 @@ async fn carry(stream: Stream, git: UnixStream) -> io::Result<()> {
     }
 }
 
-async fn ask_head(stream: Stream) -> io::Result<Option<String>> {
+async fn ask(
+    stream: Stream,
+    question: &[u8],
+    find: fn(&[u8]) -> Option<String>,
+) -> io::Result<Option<String>> {
     let (mut send, mut recv) = stream.split();
-    send.write_all(ASK_HEAD).await?;
+    send.write_all(question).await?;
     send.write_all(FLUSH).await?;
     send.shutdown().await?;
-    let mut head = None;
     // What the node can do, and what was asked for.
     let mut lists = 2;
     for _ in 0..MAX_LINES {
         match packet(&mut recv).await? {
-            Some(line) => head = head.or_else(|| head_of(&line)),
+            Some(line) if lists == 1 => match find(&line) {
+                None => {}
+                found => return Ok(found),
+            },
+            Some(_) => {}
             None if lists == 1 => break,
             None => lists -= 1,
         }
     }
-    Ok(head)
+    Ok(None)
+}
+
+/// The branch or tag in a line such as `ID refs/heads/main`.
+fn followed(line: &[u8]) -> Option<String> {
+    let name = str::from_utf8(line).ok()?.trim_end().split(' ').nth(1)?;
+    is_followed(name).then(|| name.to_owned())
 }
 
 /// The branch in a line such as `ID HEAD symref-target:refs/heads/main`.

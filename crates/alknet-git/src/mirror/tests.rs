@@ -279,6 +279,35 @@ async fn a_mirror_has_what_the_other_side_has() {
     assert_eq!(here.keeper.update(&name).await.unwrap(), []);
 }
 
+/// A source that was made anew, or lost its disk, is no news.
+#[tokio::test]
+async fn a_source_without_anything_takes_nothing_away() {
+    let here = Fixture::new(loopback());
+    let source = here.source();
+    let daemon = Daemon::start(here.folder.path());
+    let name = here.mirror("copy", &format!("git://127.0.0.1:{}/source", daemon.port));
+    here.keeper.update(&name).await.unwrap();
+    let copy = here.all.find(&name).unwrap();
+    let refs = ["for-each-ref", "--format=%(objectname) %(refname)"];
+    let before = git(&copy.path, &refs);
+    git(&source, &["checkout", "-q", "--detach"]);
+    for gone in [&["branch", "-q", "-D", "trunk"][..], &["tag", "-d", "v1"]] {
+        git(&source, gone);
+    }
+    // It is no branch and no tag.
+    git(&source, &["update-ref", "refs/notes/commits", "HEAD"]);
+    let empty = here.keeper.update(&name).await;
+    let is_empty = matches!(empty, Err(KeeperError::Mirror(MirrorError::Empty)));
+    assert!(is_empty, "{empty:?}");
+    assert_eq!(git(&copy.path, &refs), before);
+    let status = here.all.mirror_status(&copy).unwrap();
+    assert!(status.last_error.unwrap().contains("no branch and no tag"));
+    // Any is enough to follow it again.
+    git(&source, &["tag", "v2"]);
+    assert_eq!(here.keeper.update(&name).await.unwrap().len(), 3);
+    assert_eq!(git(&copy.path, &["tag"]), "v2");
+}
+
 #[tokio::test]
 async fn no_more_comes_at_once_than_may() {
     let here = Fixture::new(loopback());
@@ -294,7 +323,7 @@ async fn no_more_comes_at_once_than_may() {
     let (git, pinned) = (InstalledGit::find().unwrap(), [IpAddr::from(Ipv4Addr::LOCALHOST)]);
     let fetch = async |file| {
         let allowance = Allowance { time: Duration::from_secs(60), file, idle: None };
-        fetch::update(&git, &repository, &mirror, &pinned, allowance).await
+        fetch::update(&git, &repository, &mirror, &pinned, allowance, None).await
     };
     let failed = fetch(10_000).await;
     assert!(matches!(failed, Err(MirrorError::Git(_))), "{failed:?}");
@@ -366,7 +395,7 @@ async fn http_goes_where_it_was_checked_and_follows_nobody() {
     // The name has no address: only what was found out before leads anywhere.
     let pinned = [IpAddr::from(Ipv4Addr::LOCALHOST)];
     let allowance = Allowance { time: Duration::from_secs(60), file: 1 << 20, idle: None };
-    let failed = fetch::update(&git, &repository, &mirror, &pinned, allowance).await;
+    let failed = fetch::update(&git, &repository, &mirror, &pinned, allowance, None).await;
     assert!(matches!(failed, Err(MirrorError::Git(_))), "{failed:?}");
     let asked = asked.join().unwrap().remove(0);
     assert!(asked.contains(&format!("Host: mirror.test.invalid:{port}")), "{asked}");
@@ -435,7 +464,7 @@ async fn all_addresses_of_a_host_have_one_deadline() {
     let time = Duration::from_secs(1);
     let allowance = Allowance { time, file: 1 << 20, idle: None };
     let git = InstalledGit::find().unwrap();
-    let late = fetch::update(&git, &repository, &mirror, &pinned, allowance).await;
+    let late = fetch::update(&git, &repository, &mirror, &pinned, allowance, None).await;
     let is_late = matches!(late, Err(MirrorError::Git(RunError::Late(of))) if of == time);
     assert!(is_late, "{late:?}");
     assert!(second.accept().is_err(), "there was no time for it");

@@ -1,12 +1,13 @@
 //! The node's own decision about a push.
 
+mod head;
 mod now;
 #[cfg(test)]
 mod tests;
 
 use std::{
     collections::HashSet,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,6 +15,7 @@ use std::{
 };
 
 use alknet_core::{BoxFuture, IdentityProvider};
+use gix::ObjectId;
 use tokio::task::spawn_blocking;
 
 use self::now::Now;
@@ -25,6 +27,7 @@ use super::{
 use crate::{
     record::Record,
     repositories::{RefPattern, Repositories, Repository, Settings},
+    request::Service,
     server::Caller,
 };
 
@@ -39,6 +42,8 @@ const UNCHECKED: &str = "it was not checked";
 const UNSURE: &str = "the push could not be checked";
 /// The reason where the engine gave none.
 const NOT_DONE: &str = "not done";
+/// The reason where git has refused a push and not said why.
+const REFUSED_BY_GIT: &str = "git has refused it";
 /// What has no place among refs.
 const NO_REF: &str = "no ref is called this";
 /// What moves another ref than it names.
@@ -74,8 +79,12 @@ pub(crate) struct Progress {
     /// What was protected when it was checked.
     protected: Vec<RefPattern>,
     told: bool,
-    /// What was wanted, where nobody was asked.
-    unasked: Vec<RefChange>,
+    /// Whether any ref has changed.
+    changed: bool,
+    /// The file of what was signed, where there was no such object before.
+    signed: Option<PathBuf>,
+    /// What was wanted, where nobody was asked, and why nothing came of it, if that is known.
+    unasked: (Vec<RefChange>, Option<String>),
 }
 
 impl Guard {
@@ -92,28 +101,53 @@ impl Guard {
                 return;
             }
             if progress.push.changes.is_empty() {
-                let wanted = std::mem::take(&mut progress.unasked);
+                let (wanted, why) = std::mem::take(&mut progress.unasked);
                 drop(progress);
-                return self.expose(wanted);
+                return self.expose(wanted, why);
             }
             progress.push.without(&progress.refused).changes
         };
         // A git that was killed may have changed refs and not said so.
         let changed = changes.into_iter().filter(|change| self.has_happened(change));
-        self.tell(&changed.collect::<Vec<_>>());
+        let changed: Vec<_> = changed.collect();
+        self.begin_with(&changed);
+        self.tell(&changed);
     }
 
-    /// Tells what has happened of changes about which nobody was asked: nothing should have.
-    fn expose(&self, wanted: Vec<RefChange>) {
-        // Those of the node git refuses before it asks; they may be as somebody says they want.
-        let wanted = wanted.into_iter().filter(|it| !it.reference.starts_with(RESERVED));
-        let changed: Vec<_> = wanted.filter(|change| self.has_happened(change)).collect();
-        if changed.is_empty() {
+    /// Whether any ref has changed, and the file of what was signed, where there was no such
+    /// object before: at the end of the push.
+    pub(crate) fn outcome(&self) -> (bool, Option<PathBuf>) {
+        let mut progress = self.progress();
+        (progress.changed, progress.signed.take())
+    }
+
+    /// Tells what has come of changes about which nobody was asked: nothing should have.
+    fn expose(&self, wanted: Vec<RefChange>, why: Option<String>) {
+        let (caller, repository) = (&self.caller, &self.repository.name);
+        if wanted.is_empty() {
+            if let Some(why) = why {
+                self.record.refused(caller, repository, Service::ReceivePack, &why);
+            }
             return;
         }
-        let (repository, refs) = (&self.repository.name, changed.len());
-        tracing::error!(%repository, refs, "git has not asked about a push that it has done");
-        self.progress().push = Push::new(changed.clone());
+        // Those of the node git refuses before it asks; they may be as somebody says they want.
+        let happened = |it: &&RefChange| {
+            why.is_none() && !it.reference.starts_with(RESERVED) && self.has_happened(it)
+        };
+        let changed: Vec<_> = wanted.iter().filter(happened).cloned().collect();
+        if !changed.is_empty() {
+            let refs = changed.len();
+            tracing::error!(%repository, refs, "git has not asked about a push that it has done");
+        }
+        {
+            let mut progress = self.progress();
+            progress.push = Push::new(wanted);
+            let why = why.as_deref().unwrap_or(REFUSED_BY_GIT);
+            progress.refused = all(&progress.push, why);
+            for change in &changed {
+                progress.refused.remove(&change.reference);
+            }
+        }
         self.tell(&changed);
     }
 
@@ -145,6 +179,7 @@ impl Guard {
         let (push, mut refused) = {
             let mut progress = self.progress();
             progress.told = true;
+            progress.changed |= !changed.is_empty();
             (progress.push.clone(), progress.refused.clone())
         };
         let done: HashSet<_> = changed.iter().collect();
@@ -304,11 +339,36 @@ fn protects(settings: &Settings, change: &RefChange, objects: &Objects) -> Optio
     (!forward).then_some("protected: only descendants of what it names may be pushed")
 }
 
+/// The file of an object that is in no pack.
+fn loose(repository: &Path, id: ObjectId) -> PathBuf {
+    let id = id.to_string();
+    let (folder, file) = id.split_at_checked(2).unwrap_or_default();
+    repository.join("objects").join(folder).join(file)
+}
+
 fn all(push: &Push, why: &str) -> Refused {
     push.changes.iter().map(|change| (change.reference.clone(), why.to_owned())).collect()
 }
 
 impl Gate for Guard {
+    fn signed(&self, certificate: ObjectId, bytes: u64) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            // Whoever may not push at all any more is told so later.
+            let quota = self.settings_now().await.ok().and_then(|it| it.quota);
+            let repository = self.repository.path.clone();
+            let looked = spawn_blocking(move || {
+                let most = quota.map(|quota| quota.saturating_sub(bytes));
+                let has_room = Objects::new(repository.clone(), None).inspect(most, u64::MAX);
+                let opened = gix::open_opts(&repository, gix::open::Options::isolated());
+                let is_new = opened.is_ok_and(|it| !it.has_object(certificate));
+                (has_room.is_ok(), is_new.then(|| loose(&repository, certificate)))
+            });
+            let Ok((has_room, file)) = looked.await else { return false };
+            self.progress().signed = file.filter(|_| has_room);
+            has_room
+        })
+    }
+
     fn check<'a>(&'a self, push: Push, say: &'a Say) -> BoxFuture<'a, Refused> {
         Box::pin(async move {
             self.progress().push = push.clone();
@@ -357,12 +417,13 @@ impl Gate for Guard {
         })
     }
 
-    fn unasked(&self, wanted: Vec<RefChange>) {
-        self.progress().unasked = wanted;
+    fn unasked(&self, wanted: Vec<RefChange>, why: Option<String>) {
+        self.progress().unasked = (wanted, why);
     }
 
     fn done<'a>(&'a self, changes: Vec<RefChange>, say: &'a Say) -> BoxFuture<'a, ()> {
         Box::pin(async move {
+            self.begin(&changes).await;
             self.tell(&changes);
             let push = self.progress().push.clone();
             let push = Push { changes, quarantine: None, ..push };

@@ -102,6 +102,16 @@ fn clean_locks(refs: &Path) {
     }
 }
 
+/// Takes away an object that is in a file of its own. Waits for the disk.
+pub(super) fn remove_object(file: &Path) {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(path = %file.display(), %error, "what was signed stays behind");
+        }
+        _ => {}
+    }
+}
+
 fn remove_file(path: &Path) {
     match fs::remove_file(path) {
         Ok(()) => tracing::info!(path = %path.display(), "a lock was left behind"),

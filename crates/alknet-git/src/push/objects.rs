@@ -20,6 +20,7 @@ use gix::{
 };
 
 use super::RefChange;
+use crate::repositories::files;
 
 /// How long a history may take to walk.
 const WALK: Duration = Duration::from_secs(60);
@@ -70,7 +71,7 @@ impl Objects {
     pub(super) fn inspect(&self, quota: Option<u64>, largest: u64) -> Result<(), Unacceptable> {
         if let Some(most) = quota {
             // The quarantine is within it.
-            let size = size_of(&self.repository);
+            let size = files::counted(&self.repository).map_err(|error| unreadable(&error))?;
             if size > most {
                 return Err(Unacceptable::Quota { size, most });
             }
@@ -87,10 +88,6 @@ impl Objects {
 
     /// Goes by what the pack says of each object, which `git index-pack` has found to be true.
     fn inspect_pack(&self, index: &Path, most: u64) -> Result<(), Unacceptable> {
-        let unreadable = |error: &dyn fmt::Display| {
-            tracing::warn!(%error, "a pack that was pushed cannot be looked at");
-            Unacceptable::Unreadable
-        };
         let bundle = pack::Bundle::at(index, Kind::Sha1).map_err(|error| unreadable(&error))?;
         let mut inflate = gix::zlib::Inflate::default();
         for (nth, entry) in bundle.index.iter().enumerate() {
@@ -192,19 +189,33 @@ impl fmt::Display for Unacceptable {
     }
 }
 
-/// How much the files of a folder have, in bytes. Links are not followed.
-fn size_of(folder: &Path) -> u64 {
-    let mut size = 0_u64;
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(it) if it.is_dir() => folders.push(entry.path()),
-                Ok(it) => size = size.saturating_add(it.len()),
-                // Gone meanwhile.
-                Err(_) => {}
-            }
-        }
+fn unreadable(error: &dyn fmt::Display) -> Unacceptable {
+    tracing::warn!(%error, "what was pushed cannot be looked at");
+    Unacceptable::Unreadable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bundles_take_no_room_of_a_quota() {
+        let folder = tempfile::tempdir().unwrap();
+        let inspect = || {
+            let objects = Objects::new(folder.path().to_owned(), None);
+            objects.inspect(Some(1000), u64::MAX)
+        };
+        let write = |name: &str, bytes| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, vec![7; bytes]).unwrap();
+        };
+        write("bundles/1.bundle", 5000);
+        write("objects/pack/pack-1.pack", 900);
+        inspect().unwrap();
+        // Of this name elsewhere it is content like any other.
+        write("lfs/bundles/1.bundle", 101);
+        let refused = inspect();
+        assert!(matches!(refused, Err(Unacceptable::Quota { size: 1001, .. })), "{refused:?}");
     }
-    size
 }

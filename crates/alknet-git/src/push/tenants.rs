@@ -30,6 +30,10 @@ struct Tenancy {
     pushes: usize,
     /// The repository that a push has made, and whether nobody was told yet.
     made: Option<(Made, Arc<AtomicBool>)>,
+    /// Files of what was signed and refused, and whether any push has changed a ref, which may
+    /// lead to them.
+    signed: Vec<PathBuf>,
+    changed: bool,
     /// A git has been killed.
     disturbed: Option<PathBuf>,
     /// The last push is over, and what it has left is being taken away until this is cancelled.
@@ -111,6 +115,15 @@ impl Lease {
         self.tenants.lock().get(&self.name).is_some_and(|tenancy| tenancy.pushes == 1)
     }
 
+    /// What has come of a push: whether it has changed a ref, and the file of what was signed.
+    /// Such a file goes when the last push is over, unless any of them has changed something.
+    pub(crate) fn came_to(&self, changed: bool, signed: Option<PathBuf>) {
+        self.note(|tenancy| {
+            tenancy.changed |= changed;
+            tenancy.signed.extend(signed);
+        });
+    }
+
     /// The push was cut off: it may have left something behind.
     pub(crate) fn disturbed(&self, folder: &Path) {
         self.note(|tenancy| tenancy.disturbed = Some(folder.to_owned()));
@@ -123,15 +136,21 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        let (ending, made, disturbed) = {
+        let (ending, over) = {
             let mut tenancies = self.tenants.lock();
             let Some(tenancy) = tenancies.get_mut(&self.name) else { return };
             tenancy.pushes = tenancy.pushes.saturating_sub(1);
             if tenancy.pushes > 0 {
                 return;
             }
-            let (made, disturbed) = (tenancy.made.take(), tenancy.disturbed.take());
-            if made.is_none() && disturbed.is_none() {
+            let over = Tenancy {
+                made: tenancy.made.take(),
+                signed: std::mem::take(&mut tenancy.signed),
+                changed: tenancy.changed,
+                disturbed: tenancy.disturbed.take(),
+                ..Tenancy::default()
+            };
+            if over.leaves_nothing() {
                 tenancies.remove(&self.name);
                 return;
             }
@@ -139,13 +158,9 @@ impl Drop for Lease {
             // nobody else does.
             let done = CancellationToken::new();
             tenancy.ending = Some(done.clone());
-            (
-                Ending { tenants: self.tenants.clone(), name: self.name.clone(), done },
-                made,
-                disturbed,
-            )
+            (Ending { tenants: self.tenants.clone(), name: self.name.clone(), done }, over)
         };
-        let work = move || ending.work(made.map(|(made, _)| made), disturbed.as_deref());
+        let work = move || ending.work(over);
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn_blocking(work)),
             Err(_) => work(),
@@ -153,12 +168,23 @@ impl Drop for Lease {
     }
 }
 
+impl Tenancy {
+    fn leaves_nothing(&self) -> bool {
+        let signed = self.changed || self.signed.is_empty();
+        self.made.is_none() && self.disturbed.is_none() && signed
+    }
+}
+
 impl Ending {
-    fn work(self, made: Option<Made>, disturbed: Option<&Path>) {
-        if let Some(folder) = disturbed {
-            leftovers::clean_quarantine(folder);
+    fn work(self, over: Tenancy) {
+        let Tenancy { made, signed, changed, disturbed, .. } = over;
+        if !changed {
+            signed.iter().for_each(|file| leftovers::remove_object(file));
         }
-        let Some(made) = made else { return };
+        if let Some(folder) = disturbed {
+            leftovers::clean_quarantine(&folder);
+        }
+        let Some((made, _)) = made else { return };
         // Somebody may have set something by now, or have made another one.
         let as_made =
             |folder: &Path| Made::read(folder).is_ok_and(|it| it == made) && is_empty(folder);

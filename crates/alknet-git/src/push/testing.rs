@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use alknet_core::BoxFuture;
+use gix::ObjectId;
 
 use super::{Gate, Push, RefChange, Refused, Say};
 
@@ -14,6 +15,10 @@ pub(crate) struct Agrees {
 }
 
 impl Gate for Agrees {
+    fn signed(&self, _: ObjectId, _: u64) -> BoxFuture<'_, bool> {
+        Box::pin(async { true })
+    }
+
     fn check<'a>(&'a self, _: Push, _: &'a Say) -> BoxFuture<'a, Refused> {
         Box::pin(async { Refused::new() })
     }
@@ -31,5 +36,5 @@ impl Gate for Agrees {
         })
     }
 
-    fn unasked(&self, _: Vec<RefChange>) {}
+    fn unasked(&self, _: Vec<RefChange>, _: Option<String>) {}
 }

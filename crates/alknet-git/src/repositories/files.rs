@@ -17,6 +17,8 @@ use rustix::{
     io::Errno,
 };
 
+use crate::bundle;
+
 /// How a folder is opened: to look into, to make names in, and to write out.
 const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -235,6 +237,17 @@ pub(crate) fn sync_all(path: &Path) -> io::Result<()> {
 
 /// The bytes of all files in a folder, of those that are there while it looks.
 pub(crate) fn size(path: &Path) -> io::Result<u64> {
+    size_without(path, None)
+}
+
+/// The same of a repository, as it counts towards its quota: without its bundles, which are
+/// copies that the node makes by itself.
+pub(crate) fn counted(repository: &Path) -> io::Result<u64> {
+    size_without(repository, Some(bundle::FOLDER))
+}
+
+/// Leaves out what is called so in the folder itself.
+fn size_without(path: &Path, left_out: Option<&str>) -> io::Result<u64> {
     let mut bytes = 0;
     let mut folders = vec![path.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -246,6 +259,9 @@ pub(crate) fn size(path: &Path) -> io::Result<u64> {
         };
         for entry in entries {
             let entry = entry?;
+            if folder == path && left_out.is_some_and(|name| entry.file_name() == name) {
+                continue;
+            }
             match entry.metadata() {
                 Ok(found) if found.is_dir() => folders.push(entry.path()),
                 Ok(found) => bytes += found.len(),

@@ -222,6 +222,8 @@ impl Keeper {
             let Ok(event) = event else { continue };
             let Ok(name) = event.repository.parse::<RepositoryName>() else { continue };
             if event.event != EventKind::Push {
+                // Another process may have put another repository in its place.
+                self.0.config.repositories.resized(&name);
                 continue;
             }
             let (repositories, pushed) = (self.0.config.repositories.clone(), name.clone());

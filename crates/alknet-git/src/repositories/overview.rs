@@ -114,9 +114,9 @@ impl Repositories {
 }
 
 impl Repository {
-    /// How many bytes its files have now.
+    /// How many bytes its files have now, without bundles, as its quota counts them.
     pub fn measure(&self) -> Result<u64, RepositoryError> {
-        files::size(&self.path).map_err(|source| file(&self.path, source))
+        files::counted(&self.path).map_err(|source| file(&self.path, source))
     }
 
     /// The repository for gix, which reads no configuration but the one in it.

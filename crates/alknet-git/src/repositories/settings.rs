@@ -68,6 +68,9 @@ pub enum InvalidSettings {
     /// The text names no branch.
     #[error("{0:?} is no name of a branch")]
     Branch(String),
+    /// It would be larger than whoever sets it may let it be.
+    #[error("a quota is {0} bytes at most here")]
+    Quota(u64),
     /// This node has no public repositories.
     #[error("this node does not allow public repositories")]
     Public,

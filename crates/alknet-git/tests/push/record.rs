@@ -1,9 +1,10 @@
 //! The audit log and the events.
 
 use alknet_core::AuditEvent;
-use alknet_git::EventKind;
+use alknet_git::{EventKind, Request, Service};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::rig::{Rig, url};
+use crate::rig::{Rig, connect, noise, url};
 
 #[tokio::test]
 async fn a_push_is_recorded_and_told() {
@@ -68,4 +69,74 @@ async fn a_fetch_and_what_is_refused_are_recorded() {
     let last = entries.last().unwrap();
     assert_eq!(last.reason.as_deref(), Some("git-push: no ref was changed"));
     assert_eq!(last.changes[0].refused.as_deref(), Some("you may not push to this ref"));
+}
+
+#[tokio::test]
+async fn what_git_itself_refuses_and_what_is_cut_off_is_recorded() {
+    let mut rig = Rig::new();
+    rig.make("notes", |it| it.quota = Some(100_000));
+    let anna = rig.port("anna", &["git"]).await;
+    let work = rig.work("anna").await;
+    std::fs::write(work.path().join("large"), noise(1, 200_000)).unwrap();
+    let head = work.commit("large").await;
+    let refused = work.fails(&["push", &url(anna, "notes"), "main"]).await;
+    assert!(refused.contains("quota"), "{refused}");
+    let entries = rig.log.wait_for(AuditEvent::REFUSED, 1).await;
+    let change = &entries[0].changes[0];
+    assert_eq!((change.name.as_str(), &change.new), ("refs/heads/main", &head));
+    let why = change.refused.as_deref().unwrap();
+    assert!(why.contains("pack exceeds maximum allowed size"), "{why}");
+    assert_eq!(entries[0].identity.as_deref(), Some("id-anna"));
+
+    // Without a side-band, and without an end.
+    let command = format!("{} {head} refs/heads/x\0report-status", "0".repeat(40));
+    for (nth, (sent, expected)) in [
+        ("PACK\0\0\0\x02\0\0\0\x01xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", "fatal: "),
+        ("PACK", "the client went away"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut stream = connect(anna).await;
+        let request = Request::new(Service::ReceivePack, "notes".parse().unwrap()).version(0);
+        stream.write_all(&request.to_line("x")).await.unwrap();
+        stream.read_u8().await.unwrap();
+        let sent = format!("{:04x}{command}0000{sent}", command.len() + 4);
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        if nth == 0 {
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+        // Closed with what there is to read, which is a reset.
+        drop(stream);
+        let entries = rig.log.wait_for(AuditEvent::REFUSED, 2 + nth).await;
+        let change = &entries[1 + nth].changes[0];
+        assert_eq!(change.name, "refs/heads/x");
+        let why = change.refused.as_deref().unwrap();
+        assert!(why.contains(expected), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_a_push_has_made_begins_with_what_was_pushed() {
+    let mut rig = Rig::new();
+    let anna = rig.port("anna", &["git"]).await;
+    let work = rig.work("anna").await;
+    for (name, refs, head) in [
+        ("other", ["main:master", "main:beta"], "master"),
+        ("both", ["main:master", "main:main"], "main"),
+        ("neither", ["main:b", "main:a"], "a"),
+        ("none", ["main:refs/tags/a", "main:refs/tags/b"], "main"),
+    ] {
+        work.git(&[&["push", &url(anna, name)], &refs[..]].concat()).await;
+        let found = rig.server.repositories().get(&name.parse().unwrap()).unwrap().unwrap();
+        let overview = rig.server.repositories().overview(&found).unwrap();
+        assert_eq!(overview.default_branch.as_deref(), Some(head), "{name}");
+    }
+    work.git(&["clone", "-q", &url(anna, "other"), "copy"]).await;
+    assert!(work.path().join("copy/file").exists());
+    // Nobody else's is changed.
+    rig.make("made", |_| ());
+    work.git(&["push", &url(anna, "made"), "main:master"]).await;
+    let head = std::fs::read_to_string(rig.path().join("repos/made.git/HEAD")).unwrap();
+    assert_eq!(head, "ref: refs/heads/main\n");
 }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use alknet_git::CredentialsFile;
 
+use self::remote::All;
 use super::{dial::Reach, prompt};
 use crate::{
     config::{InvalidSpan, Size, Span},
@@ -17,6 +18,9 @@ use crate::{
     home::Home,
     output,
 };
+
+/// A node had no time to say more.
+const MORE: &str = "the node has more repositories than it has named";
 
 /// Host git repositories
 ///
@@ -308,8 +312,14 @@ async fn list(whose: &Whose, home: &Home) -> Result<(), Failure> {
             if whose.json { Ok(output::json(&all)?) } else { Ok(show::many(&all)?) }
         }
         Some(node) => {
-            let all = remote::list(home, node, &whose.reach).await?;
-            if whose.json { Ok(output::json(&all)?) } else { Ok(show::theirs(&all)?) }
+            let All { repositories: all, is_whole } =
+                remote::list(home, node, &whose.reach).await?;
+            let shown = if whose.json { output::json(&all) } else { show::theirs(&all) };
+            shown?;
+            if !is_whole {
+                output::note(MORE)?;
+            }
+            Ok(())
         }
     }
 }
@@ -345,19 +355,25 @@ fn confirmed(name: &str) -> Result<bool, Failure> {
 }
 
 async fn gc(args: &Gc, home: &Home) -> Result<(), Failure> {
-    let names = match (&args.name, &args.whose.node) {
-        (Some(name), _) => vec![name.clone()],
-        (None, None) => local::names(home).await?,
-        (None, Some(node)) => remote::administered(home, node, &args.whose.reach).await?,
+    let (names, is_whole) = match (&args.name, &args.whose.node) {
+        (Some(name), _) => (vec![name.clone()], true),
+        (None, None) => (local::names(home).await?, true),
+        (None, Some(node)) => {
+            let All { repositories, is_whole } =
+                remote::list(home, node, &args.whose.reach).await?;
+            let administered = repositories.into_iter().filter(|one| one.rights.admin);
+            (administered.map(|one| one.name).collect(), is_whole)
+        }
     };
     let collected = match &args.whose.node {
         None => local::collect(home, &names).await?,
         Some(node) => remote::collect(home, node, &args.whose.reach, &names).await?,
     };
     match args.whose.json {
-        true => Ok(output::json(&collected)?),
-        false => Ok(show::collected(&collected)?),
+        true => output::json(&collected)?,
+        false => show::collected(&collected)?,
     }
+    if is_whole { Ok(()) } else { Err(Failure::new(MORE)) }
 }
 
 async fn configure(args: Set, home: &Home) -> Result<(), Failure> {

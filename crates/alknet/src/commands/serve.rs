@@ -7,6 +7,7 @@ mod reload;
 use std::sync::Arc;
 
 use alknet_core::BoxFuture;
+use alknet_git::Events;
 use alknet_host::descriptors;
 use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -67,7 +68,7 @@ pub(crate) async fn run(args: Args, home: &Home, more: Services) -> Result<(), F
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = follow(&mut hangup, &reloader) => {}
-        () = control.serve(requests(&reloader)) => {}
+        () = control.serve(requests(&reloader, node.git().events())) => {}
     }
     drop(control);
     tracing::info!("shutting down");
@@ -115,14 +116,19 @@ fn has_terminal() -> bool {
 /// What the node answers the commands beside it.
 fn requests(
     reloader: &Arc<Reloader>,
+    events: &Events,
 ) -> impl Fn(Request) -> BoxFuture<'static, control::Outcome> + Clone + Send + 'static {
-    let reloader = reloader.clone();
+    let (reloader, events) = (reloader.clone(), events.clone());
     move |request| {
-        let reloader = reloader.clone();
+        let (reloader, events) = (reloader.clone(), events.clone());
         Box::pin(async move {
             match request {
                 Request::Ping {} => answer(&Pong::of_this_process()),
                 Request::Reload {} => answer(&reloader.reload().await?),
+                Request::Tell { event } => {
+                    events.send(event);
+                    answer(&())
+                }
             }
         })
     }

@@ -1,5 +1,6 @@
 use std::{os::unix::fs::PermissionsExt as _, os::unix::net::UnixListener as Std, time::Duration};
 
+use alknet_git::EventKind;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -18,6 +19,7 @@ fn pong(request: Request) -> Outcome {
     match request {
         Request::Ping {} => Ok(serde_json::to_value(Pong::of_this_process())?),
         Request::Reload {} => Err(Failure::new("it is wrong").hint("mend it")),
+        Request::Tell { event } => Ok(serde_json::to_value(event.repository)?),
     }
 }
 
@@ -144,4 +146,8 @@ fn requests_look_as_they_are_documented() {
     let text = |request| serde_json::to_value(request).unwrap();
     assert_eq!(text(Request::Ping {}), json!({"do": "ping"}));
     assert_eq!(text(Request::Reload {}), json!({"do": "reload"}));
+    let mut event = Event::new(EventKind::Created, &"team/notes".parse().unwrap(), None);
+    event.at = 7;
+    let told = json!({"event": "created", "repository": "team/notes", "at": 7});
+    assert_eq!(text(Request::Tell { event }), json!({"do": "tell", "event": told}));
 }

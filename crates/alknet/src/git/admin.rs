@@ -3,8 +3,9 @@
 
 use alknet_core::AuditEvent;
 use alknet_git::{
-    CredentialsFile, EventKind, InvalidMirrorUrl, InvalidName, InvalidRefPattern, Mirror, Overview,
-    RefPattern, Repositories, Repository, RepositoryError, RepositoryName, Settings,
+    CredentialsFile, EventKind, InvalidMirrorUrl, InvalidName, InvalidRefPattern, InvalidSettings,
+    Mirror, Overview, RefPattern, Repositories, Repository, RepositoryError, RepositoryName,
+    Settings,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -180,22 +181,60 @@ pub(crate) fn delete(all: &Repositories, wanted: &Named) -> Result<Done, AdminEr
     Ok(Done::new((EventKind::Deleted, "git-delete"), &name, None, None))
 }
 
+/// How large the quota may become that somebody sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bound {
+    /// As large as they like: the disk is theirs.
+    None,
+    /// As large as the node's own.
+    Node,
+    /// As large as it is now.
+    Present,
+}
+
+impl Bound {
+    /// Refuses a quota, as repositories have it of their own, beyond the bound.
+    fn check(
+        self,
+        all: &Repositories,
+        present: Option<u64>,
+        wanted: Option<u64>,
+    ) -> Result<(), InvalidSettings> {
+        let effective = |own: Option<u64>| own.or_else(|| all.defaults().quota).unwrap_or(u64::MAX);
+        let most = match self {
+            Self::None => return Ok(()),
+            Self::Node => effective(None),
+            Self::Present => effective(None).min(effective(present)),
+        };
+        match effective(wanted) > most {
+            true => Err(InvalidSettings::Quota(most)),
+            false => Ok(()),
+        }
+    }
+}
+
 /// Changes its settings.
-pub(crate) fn configure(all: &Repositories, wanted: &Configure) -> Result<Done, AdminError> {
+pub(crate) fn configure(
+    all: &Repositories,
+    wanted: &Configure,
+    bound: Bound,
+) -> Result<Done, AdminError> {
     let name = wanted.name.parse()?;
     let patterns = |texts: &[String]| -> Result<Vec<RefPattern>, InvalidRefPattern> {
         texts.iter().map(|text| text.parse()).collect()
     };
     let (protect, unprotect) = (patterns(&wanted.protect)?, patterns(&wanted.unprotect)?);
     let branch = wanted.default_branch.as_deref();
-    let configured = all.configure_with_branch(&name, branch, |settings| {
+    let configured = all.configure_if(&name, branch, |settings| {
         if let Some(description) = &wanted.description {
             settings.description.clone_from(description);
         }
         settings.public = wanted.public.unwrap_or(settings.public);
         settings.lfs = wanted.lfs.unwrap_or(settings.lfs);
         if let Some(quota) = wanted.quota {
-            settings.quota = Some(quota).filter(|quota| *quota > 0);
+            let own = Some(quota).filter(|quota| *quota > 0);
+            bound.check(all, settings.quota, own)?;
+            settings.quota = own;
         }
         settings.protected.retain(|pattern| !unprotect.contains(pattern));
         for pattern in protect {
@@ -203,6 +242,7 @@ pub(crate) fn configure(all: &Repositories, wanted: &Configure) -> Result<Done, 
                 settings.protected.push(pattern);
             }
         }
+        Ok(())
     })?;
     let reason = Some(wanted.summary());
     Ok(Done::new((EventKind::Settings, "git-configure"), &name, Some(configured), reason))

@@ -3,6 +3,7 @@
 mod flows;
 mod hostile;
 mod http;
+mod keeping;
 mod lfs;
 mod mirrors;
 mod native;

@@ -133,7 +133,7 @@ async fn repositories_are_found_by_how_they_begin() {
     }
     let who = caller("git:read:team/note*");
     let names = async |prefix: &str| {
-        let query = ListQuery { prefix: prefix.into() };
+        let query = ListQuery { prefix: prefix.into(), ..ListQuery::default() };
         let list = rig.browser.list(&who, query).await.unwrap();
         list.repositories.into_iter().map(|it| it.name).collect::<Vec<_>>()
     };
@@ -141,6 +141,12 @@ async fn repositories_are_found_by_how_they_begin() {
     assert_eq!(names("team/notes").await, ["team/notes", "team/notes-old"]);
     for none in ["team/other", "notes", "../", "/", "team/notes/"] {
         assert!(names(none).await.is_empty(), "{none}");
+    }
+    // Whoever has had the first goes on behind it, whether it is still there or not.
+    for (after, first) in [("team/note", Some("team/notes")), ("team/noz", None)] {
+        let query = ListQuery { after: after.into(), ..ListQuery::default() };
+        let list = rig.browser.list(&who, query).await.unwrap();
+        assert_eq!(list.repositories.first().map(|it| it.name.as_str()), first, "{after}");
     }
 }
 

@@ -111,6 +111,15 @@ async fn a_mirror_has_what_a_repository_of_another_node_has() {
     assert_eq!(here.keeper.update(&name).await.unwrap().len(), 3);
     same();
     assert_eq!(here.keeper.update(&name).await.unwrap(), []);
+    // The first of those that are here goes, and the others do not.
+    git(&far.notes, &["update-ref", "-d", "refs/heads/other"]);
+    assert_eq!(here.keeper.update(&name).await.unwrap().len(), 1);
+    same();
+    git(&far.notes, &["update-ref", "-d", "refs/heads/trunk"]);
+    let empty = here.keeper.update(&name).await;
+    let is_empty = matches!(empty, Err(KeeperError::Mirror(MirrorError::Empty)));
+    assert!(is_empty, "{empty:?}");
+    assert_eq!(git(&copy.path, &["branch", "--list"]), "* trunk");
 }
 
 #[tokio::test]
@@ -221,7 +230,7 @@ async fn what_a_node_says_of_its_head_is_bounded() {
         let (near, mut far) = tokio::io::duplex(1 << 20);
         far.write_all(said).await.unwrap();
         far.shutdown().await.unwrap();
-        ask_head(Stream::from_bistream(near)).await
+        ask(Stream::from_bistream(near), ASK_HEAD, head_of).await
     };
     let id = "1".repeat(40);
     let line = |text: String| format!("{:04x}{text}", text.len() + 4);

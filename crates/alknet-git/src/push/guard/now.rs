@@ -51,7 +51,7 @@ impl Guard {
         Ok(Some(Arc::new(Identity { scopes, ..now })))
     }
 
-    async fn settings_now(&self) -> Result<Settings, String> {
+    pub(super) async fn settings_now(&self) -> Result<Settings, String> {
         let (repositories, name) = (self.repositories.clone(), self.repository.name.clone());
         let folder = self.folder;
         let found = blocking(move || {

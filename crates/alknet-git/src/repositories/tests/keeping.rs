@@ -228,6 +228,24 @@ async fn clones_begin_with_a_bundle_where_there_is_one() {
     assert_eq!(kept, 2);
 }
 
+/// What mirrors are bounded by and lists show: two bundles are not less than the rest.
+#[tokio::test]
+async fn bundles_do_not_count() {
+    let here = Fixture::new();
+    here.create(&["a"]);
+    let a = here.all.find(&name("a")).unwrap();
+    here.push(&a, 5);
+    let (without, _) = here.keeper(|_| {});
+    let before = without.collect(&a.name).await.unwrap().after;
+    let (with, _) = here.keeper(|config| config.bundles = true);
+    with.collect(&a.name).await.unwrap();
+    with.collect(&a.name).await.unwrap();
+    assert_eq!(bundles(&a), (2, true));
+    // The lines that advertise one are in the repository's configuration.
+    let after = a.measure().unwrap();
+    assert!(after < before + 500, "{before} {after}");
+}
+
 /// The names of a repository's bundles, and whether one is advertised.
 fn bundles(repository: &Repository) -> (usize, bool) {
     let entries = repository.path.join("bundles").read_dir().into_iter().flatten();

@@ -28,8 +28,17 @@ pub(super) struct Granted {
 }
 
 #[derive(Debug, Deserialize)]
-struct All {
+struct Page {
     repositories: Vec<Listed>,
+    truncated: bool,
+}
+
+/// The repositories of a node that this machine may know of.
+#[derive(Debug)]
+pub(super) struct All {
+    pub(super) repositories: Vec<Listed>,
+    /// Whether the node has given all of them.
+    pub(super) is_whole: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -77,19 +86,23 @@ pub(super) async fn delete(
     call::<Value>(home, node, reach, "git/delete", wanted).await.map(drop)
 }
 
-pub(super) async fn list(home: &Home, node: &str, reach: &Reach) -> Result<Vec<Listed>, Failure> {
-    let all: All = call(home, node, reach, "git/repos", &json!({})).await?;
-    Ok(all.repositories)
-}
-
-/// The names of those that this machine may look after.
-pub(super) async fn administered(
-    home: &Home,
-    node: &str,
-    reach: &Reach,
-) -> Result<Vec<String>, Failure> {
-    let all = list(home, node, reach).await?;
-    Ok(all.into_iter().filter(|one| one.rights.admin).map(|one| one.name).collect())
+/// All repositories: a node gives them page by page.
+pub(super) async fn list(home: &Home, node: &str, reach: &Reach) -> Result<All, Failure> {
+    remote::call(home, node, reach, async |peer: Peer| {
+        let (mut repositories, mut input) = (Vec::new(), json!({}));
+        loop {
+            let page: Page = peer.call("git/repos", &input).await?;
+            let before = repositories.last().map(|it: &Listed| it.name.clone());
+            repositories.extend(page.repositories);
+            let last = repositories.last().map(|it| it.name.clone());
+            // A page that goes no further is not followed by one that does.
+            match last.filter(|_| page.truncated) {
+                Some(last) if Some(&last) > before.as_ref() => input = json!({ "after": last }),
+                _ => return Ok(All { repositories, is_whole: !page.truncated }),
+            }
+        }
+    })
+    .await
 }
 
 pub(super) async fn collect(

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::super::{Made, Parts, attributed, on};
 use crate::git::admin::{
-    self, AdminError, Configure, Create, Done, MirrorOf, Named, Rename, Shown,
+    self, AdminError, Bound, Configure, Create, Done, MirrorOf, Named, Rename, Shown,
 };
 
 /// There is no such repository that the caller may know of.
@@ -59,7 +59,8 @@ pub(super) fn operations(parts: &Arc<Parts>) -> Made {
             .describe("Removes a repository, for good. Needs git:admin:NAME."),
         fails(Operation::mutation("git/configure", on(parts, configure))?).describe(
             "Changes settings of a repository. Needs git:admin:NAME. A quota is at most the \
-                 node's own: more is given by a command on the node.",
+                 one that holds now, and for who may administer all repositories the node's \
+                 own: more is given by a command on the node.",
         ),
         busy(fails(Operation::mutation("git/gc", on(parts, gc))?).deadline(Some(LONG)))
             .describe("Collects the garbage of a repository. Needs git:admin:NAME."),
@@ -237,12 +238,9 @@ async fn configure(
     wanted: Configure,
 ) -> Result<Shown, CallError> {
     administers(&parts, &context, &parsed(&wanted.name)?).await?;
-    // The disk is the owner's, and who administers a repository may be somebody else.
-    let most = parts.git.repositories().defaults().quota.unwrap_or(u64::MAX);
-    if wanted.quota.is_some_and(|quota| quota > most) {
-        return Err(CallError::invalid_input(format!("a quota is {most} bytes at most here")));
-    }
-    let done = change(&parts, &context, move |all| admin::configure(all, &wanted)).await?;
+    // The disk is the owner's, and who administers some repositories is somebody else.
+    let bound = if rights(&context).admin_all() { Bound::Node } else { Bound::Present };
+    let done = change(&parts, &context, move |all| admin::configure(all, &wanted, bound)).await?;
     after(&parts, done).await
 }
 

@@ -179,6 +179,9 @@ struct WhichRepos {
     /// What their names begin with.
     #[serde(default)]
     prefix: String,
+    /// Only those behind this name: of an answer that is truncated, the last.
+    #[serde(default)]
+    after: String,
 }
 
 async fn repos(
@@ -187,7 +190,7 @@ async fn repos(
     which: WhichRepos,
 ) -> Result<List, CallError> {
     let mut query = ListQuery::default();
-    query.prefix = which.prefix;
+    (query.prefix, query.after) = (which.prefix, which.after);
     looking.browser.list(&caller(&context), query).await.map_err(refused)
 }
 

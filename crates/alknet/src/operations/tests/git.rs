@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use alknet_git::{
     Defaults, EventKind, Events, GitConfig, GitServer, InstalledGit, Keeper, KeeperConfig,
-    Repositories,
+    Repositories, Settings,
 };
 
 use super::*;
@@ -25,6 +25,48 @@ pub(super) fn hosting(folder: &Path, audit: Audit) -> (GitServer, Keeper) {
     let mut config = GitConfig::new(repositories, git, audit);
     config.events = events;
     (GitServer::new(config), keeper)
+}
+
+/// What the owner has given a repository, nobody takes more of who administers it for them.
+#[tokio::test]
+async fn a_quota_is_only_lowered_by_who_administers_some() {
+    let rig = Rig::new().await;
+    let all = rig.git.repositories();
+    for (name, quota) in [("team/a", Some(1000)), ("team/b", None), ("team/c", Some(QUOTA + 7))] {
+        let mut settings = Settings::default();
+        settings.quota = quota;
+        all.create(&name.parse().unwrap(), &settings).unwrap();
+    }
+    let set = async |who: &AuthContext, name: &str, quota: u64| {
+        let wanted = json!({ "name": name, "quota": quota, "description": "set" });
+        let set = rig.call(who, "git/configure", wanted).await;
+        set.map(|shown| shown["quota"].clone()).map_err(|error| error.code)
+    };
+    let team = caller("7a", "anna", "git:admin:team/*");
+    let refused = Err(ErrorCode::InvalidInput);
+    for (name, quota) in [
+        ("team/a", 1001),
+        // What holds for all of the node is more than this one has.
+        ("team/a", 0),
+        ("team/b", QUOTA + 1),
+        // What the owner has beyond that is not theirs to set again.
+        ("team/c", QUOTA + 1),
+    ] {
+        assert_eq!(set(&team, name, quota).await, refused, "{name} {quota}");
+        let found = all.find(&name.parse().unwrap()).unwrap();
+        assert_eq!(found.settings.description, "", "nothing of it was done");
+    }
+    assert_eq!(set(&team, "team/b", 0).await, Ok(QUOTA.into()));
+    for quota in [1000, 900] {
+        assert_eq!(set(&team, "team/a", quota).await, Ok(quota.into()));
+    }
+    assert_eq!(set(&team, "team/a", 1000).await, refused);
+    for whole in ["git:admin", "git", "*"] {
+        let admin = caller("8b", "bob", whole);
+        assert_eq!(set(&admin, "team/a", 1000).await, Ok(1000.into()));
+        assert_eq!(set(&admin, "team/a", QUOTA + 1).await, refused);
+        assert_eq!(set(&admin, "team/a", 900).await, Ok(900.into()));
+    }
 }
 
 /// What each operation is asked for about a repository.

@@ -93,6 +93,10 @@ impl<'a> Rig<'a> {
         };
         stdout(&look());
         self.assert_same();
+        // Whoever lets it look, what has come is in the audit log.
+        let came = self.home.audited("a look", |event| event["event"] == "git-mirror");
+        let (there, named) = (self.there(REFS), came["changes"].as_array().unwrap());
+        assert_eq!((&came["repository"], named.len()), (&COPY.into(), there.lines().count()));
         let work = &self.work;
         work.git("seed", &["commit", "-q", "--amend", "-m", "another past"]);
         work.git("seed", &["branch", "-q", "-D", "feature/x"]);
