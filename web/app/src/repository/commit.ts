@@ -1,6 +1,7 @@
 import { ago, button, copy, make } from "./dom";
 import { changes } from "./diff";
 import { subject } from "./files";
+import { carried } from "./marks";
 import type { Commit } from "./model";
 import { hashOf, shortRev, type Route } from "./route";
 import type { Context } from "./view";
@@ -32,7 +33,7 @@ function about(repository: string, commit: Commit): HTMLElement {
   const copied = button("Copy", () => copy(id, copied), { "aria-label": "Copy the commit's id" });
   const people = make("p", { className: "facts" });
   people.append(make("strong", { textContent: author.name }), " ", ago(author.time));
-  if (committer.name !== author.name) people.append(` · committed by ${committer.name}`);
+  if (committer.name !== author.name) people.append(carried(` · committed by ${committer.name}`));
   const ids = make("p", { className: "facts" });
   ids.append(make("code", { textContent: shortRev(id), title: id }), " ", copied);
   if (parents.length > 0) ids.append(` ${parents.length === 1 ? "parent" : "parents"} `);

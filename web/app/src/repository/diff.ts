@@ -1,5 +1,6 @@
 import { count, make } from "./dom";
 import { turns } from "./files";
+import { piles } from "./marks";
 import type { Change, Diff, Hunk } from "./model";
 import { hashOf } from "./route";
 import "./change.css";
@@ -67,6 +68,10 @@ function content(file: Change, link: HTMLElement | undefined): HTMLElement[] {
   if (file.truncated) parts.push(note("There is more than is shown here."));
   if (file.hunks.some(({ lines }) => lines.some(turns))) {
     const text = "Characters in it change the order in which the text is shown.";
+    parts.push(make("p", { className: "complaint note", textContent: text }));
+  }
+  if (file.hunks.some(({ lines }) => lines.some(piles))) {
+    const text = "Marks pile up in it: here ◌ carries some, which is not in the file.";
     parts.push(make("p", { className: "complaint note", textContent: text }));
   }
   if (link !== undefined) parts.push(make("p", { className: "note" }, link));

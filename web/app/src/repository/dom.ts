@@ -1,8 +1,15 @@
 import { textOf } from "../problem";
+import { carried } from "./marks";
 
 type Child = Node | string | undefined | false;
 
-/** An element with properties, attributes (`aria-…`, `data-…`, `role`) and children. */
+/** Properties that are drawn as a text. The value of an input is none: it goes back to the node. */
+const DRAWN = new Set(["textContent", "alt", "label"]);
+
+/**
+ * An element with properties, attributes (`aria-…`, `data-…`, `role`) and children. A text may be
+ * a stranger's, and is {@link carried}; one that is put elsewhere than here has to be, too.
+ */
 export function make<Tag extends keyof HTMLElementTagNameMap>(
   tag: Tag,
   properties: Partial<HTMLElementTagNameMap[Tag]> & Attributes = {},
@@ -12,9 +19,13 @@ export function make<Tag extends keyof HTMLElementTagNameMap>(
   for (const [name, value] of Object.entries(properties)) {
     if (value === undefined) continue;
     if (name === "role" || name.includes("-")) made.setAttribute(name, String(value));
+    else if (DRAWN.has(name)) Object.assign(made, { [name]: carried(String(value)) });
     else Object.assign(made, { [name]: value });
   }
-  made.append(...children.filter((child) => child !== undefined && child !== false));
+  for (const child of children) {
+    if (typeof child === "string") made.append(carried(child));
+    else if (child !== undefined && child !== false) made.append(child);
+  }
   return made;
 }
 

@@ -4,6 +4,7 @@ import { ago, button, complaint, count, icon, make, save, type Icon } from "./do
 import { MAX_COST } from "./drawing";
 import { revisions, ways } from "./head";
 import { highlight, languageOf } from "./highlight";
+import { carried, piles } from "./marks";
 import type { Blob, Commit, Entry, Kind, Place } from "./model";
 import { MAX_PICTURE, pictureOf, pictureType, withheld } from "./picture";
 import { hashOf, shortRev, split, type Route } from "./route";
@@ -99,7 +100,7 @@ function latest({ repositories, signal }: Context, place: Place): HTMLElement {
   };
   repositories.log(place, 0, 1, signal).then(
     ({ commits }) => commits[0] && fill(commits[0]),
-    (error: unknown) => (row.textContent = textOf(error)),
+    (error: unknown) => (row.textContent = carried(textOf(error))),
   );
   return row;
 }
@@ -313,6 +314,11 @@ export function source(path: string, blob: Pick<Blob, "text" | "truncated">): HT
       make("p", {
         className: "complaint",
         textContent: "Characters in it change the order in which the text is shown.",
+      }),
+    piles(text) &&
+      make("p", {
+        className: "complaint",
+        textContent: "Marks pile up in it: here ◌ carries some, which is not in the file.",
       }),
   );
 }

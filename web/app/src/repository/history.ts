@@ -1,6 +1,7 @@
 import { ago, make } from "./dom";
 import { crumbs, subject } from "./files";
 import { revisions } from "./head";
+import { carried } from "./marks";
 import type { Commit } from "./model";
 import { hashOf, shortRev, type Route } from "./route";
 import { revOf, type Context, type Shown } from "./view";
@@ -66,7 +67,7 @@ function days(repository: string, commits: Commit[]): HTMLElement[] {
 function row(repository: string, commit: Commit): HTMLElement {
   const href = hashOf({ page: "commit", repository, id: commit.id });
   const by = make("p", { className: "facts" });
-  by.append(commit.author.name, " ", ago(commit.committer.time));
+  by.append(carried(commit.author.name), " ", ago(commit.committer.time));
   if (commit.parents.length > 1) by.append(" · merge");
   return make(
     "li",

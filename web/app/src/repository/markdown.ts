@@ -4,6 +4,7 @@ import { aside } from "./aside";
 import { make } from "./dom";
 import { MAX_COST } from "./drawing";
 import { highlight, languageNamed } from "./highlight";
+import { piles } from "./marks";
 import { withheld, type Picture } from "./picture";
 import { rehearse } from "./rehearsal";
 import "./text.css";
@@ -86,7 +87,8 @@ function pageOf(html: string, links: Links): HTMLElement {
     element.setAttribute(SOURCE, element.getAttribute("src") ?? "");
     element.removeAttribute("src");
   });
-  const fragment = purify.sanitize(html, PURE) as unknown as Node;
+  const fragment = purify.sanitize(html, PURE) as unknown as DocumentFragment;
+  sparse(fragment);
   const article = make("article", { className: "markdown" });
   article.append(fragment);
   for (const heading of article.querySelectorAll<HTMLElement>("h1, h2, h3, h4, h5, h6")) {
@@ -104,6 +106,14 @@ function pageOf(html: string, links: Links): HTMLElement {
   });
   void colour([...article.querySelectorAll<HTMLElement>("pre > code")]);
   return article;
+}
+
+/** Throws if marks pile up, by what they are called or across tags, too. */
+function sparse(fragment: DocumentFragment): void {
+  const images = fragment.querySelectorAll("img");
+  if (piles(fragment.textContent ?? "") || [...images].some(({ alt }) => piles(alt))) {
+    throw new Error("marks pile up in it");
+  }
 }
 
 /** Colours blocks of code, one after the other, until one takes too long. */

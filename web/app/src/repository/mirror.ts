@@ -1,5 +1,6 @@
 import { ago, button, complaint, make } from "./dom";
 import { field, submitting } from "./list";
+import { carried } from "./marks";
 import type { Mirror } from "./model";
 import type { Context } from "./view";
 
@@ -74,7 +75,7 @@ function news({ last_success, last_error }: Mirror): HTMLElement {
   const text = make("p", { className: "quiet" });
   if (last_success === null) text.append("It was not fetched yet.");
   else text.append("Fetched ", ago(last_success), ".");
-  if (last_error !== null) text.append(` The last time failed: ${last_error}.`);
+  if (last_error !== null) text.append(carried(` The last time failed: ${last_error}.`));
   return text;
 }
 

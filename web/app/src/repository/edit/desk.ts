@@ -3,6 +3,7 @@ import type { Bytes } from "../../bytes";
 import { sentence, textOf } from "../../problem";
 import { amount } from "../../view";
 import { button, complaint, count, icon, make } from "../dom";
+import { carried } from "../marks";
 import { hashOf, split, type Route } from "../route";
 import type { Context, Shown } from "../view";
 import { Copies, type Home } from "./copies";
@@ -449,7 +450,7 @@ class Desk {
   }
 
   #say(text: string): void {
-    this.#said.textContent = text;
+    this.#said.textContent = carried(text);
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Bytes } from "../../bytes";
 import { button, complaint, make } from "../dom";
+import { piles } from "../marks";
 import { ChangedError } from "./errors";
 
 /** Larger files are for other editors. */
@@ -69,7 +70,7 @@ export function editor(path: string, content: Bytes | undefined, acts: Acts): Ed
   return { element, unsaved: () => area.value !== kept };
 }
 
-/** A file's text and how its lines end; undefined if it is none. */
+/** A file's text and how its lines end; undefined if it is none, or none that can be shown as it is. */
 function textOf(content: Uint8Array): { text: string; end: string } | undefined {
   if (content.length > MAX_BYTES || content.includes(0)) return undefined;
   try {
@@ -77,6 +78,7 @@ function textOf(content: Uint8Array): { text: string; end: string } | undefined 
     const crlf = text.includes("\r\n");
     // An editor of a page knows one kind of line; a mixture would be lost.
     if (/\r(?!\n)/.test(text) || (crlf && /(^|[^\r])\n/.test(text))) return undefined;
+    if (piles(text)) return undefined;
     return { text: text.replaceAll("\r\n", "\n"), end: crlf ? "\r\n" : "\n" };
   } catch {
     return undefined;
