@@ -58,9 +58,11 @@ const FILE: [Column; 4] = [
     Column { head: "scp to the server, MB/s", digits: 0, measure: ways::scp_put },
     Column { head: "scp from the server, MB/s", digits: 0, measure: ways::scp_get },
 ];
-const TREE: [Column; 2] = [
+const TREE: [Column; 4] = [
     Column { head: "put, files/s", digits: 0, measure: ways::tree_put },
     Column { head: "get, files/s", digits: 0, measure: ways::tree_get },
+    Column { head: "scp to the server, files/s", digits: 0, measure: ways::tree_scp_put },
+    Column { head: "scp from the server, files/s", digits: 0, measure: ways::tree_scp_get },
 ];
 const DISTANT: [Column; 2] =
     [LOGIN, Column { head: "prompt, ms", digits: 0, measure: ways::prompt }];
@@ -99,7 +101,7 @@ const PARTS: [Part; 5] = [
         rounds: 3,
         text: || {
             format!(
-                "{FILES} files of 1 to 4096 bytes, 100 in each folder, by `sftp put -r` and `get -r`."
+                "{FILES} files of 1 to 4096 bytes, 100 in each folder, by `put -r` and `get -r` of sftp, and `scp -r`."
             )
         },
         measure: |bench, rounds| bench.near(files, &TREE, rounds),
@@ -111,8 +113,9 @@ const PARTS: [Part; 5] = [
         text: || {
             "The prompt is that of a shell on a terminal, from the start of the client. The shell \
              reads no start-up files, which take as long on every way. `alknet ssh` runs OpenSSH's \
-             client, `alknet sessions attach` (or `alknet ssh --attach`) is a client of its own, \
-             without SSH."
+             client, which has about ten round trips to its prompt whatever it goes through; \
+             `alknet sessions attach` (or `alknet ssh --attach`) is a client of its own, without \
+             SSH."
                 .to_owned()
         },
         measure: |bench, rounds| bench.far(shells, 0, &DISTANT, rounds),

@@ -159,7 +159,7 @@ impl Way {
         let local = |path: &Path| path.display().to_string();
         let ends = if up { [local(from), remote(to)] } else { [remote(from), local(to)] };
         let mut scp = Command::new("scp");
-        scp.arg("-q").args(options).args(ends).stdin(Stdio::null());
+        scp.arg("-rq").args(options).args(ends).stdin(Stdio::null());
         Some(scp)
     }
 }
@@ -339,12 +339,22 @@ pub(super) fn tree_get(way: &Way, data: &Data) -> Result<Option<f64>> {
 
 /// One file by scp to the server, in MB/s.
 pub(super) fn scp_put(way: &Way, data: &Data) -> Result<Option<f64>> {
-    scp(way, data, true)
+    scp(way, &data.large(), &data.copy()?, true).map(|took| took.map(rate))
 }
 
 /// One file by scp from the server, in MB/s.
 pub(super) fn scp_get(way: &Way, data: &Data) -> Result<Option<f64>> {
-    scp(way, data, false)
+    scp(way, &data.large(), &data.copy()?, false).map(|took| took.map(rate))
+}
+
+/// A tree by scp to the server, in files a second.
+pub(super) fn tree_scp_put(way: &Way, data: &Data) -> Result<Option<f64>> {
+    scp(way, &data.tree(), &data.copy()?, true).map(|took| took.map(files_per_second))
+}
+
+/// A tree by scp from the server, in files a second.
+pub(super) fn tree_scp_get(way: &Way, data: &Data) -> Result<Option<f64>> {
+    scp(way, &data.tree(), &data.copy()?, false).map(|took| took.map(files_per_second))
 }
 
 fn sftp(way: &Way, verb: &str, from: &Path, to: &Path) -> Result<Option<Duration>> {
@@ -355,12 +365,11 @@ fn sftp(way: &Way, verb: &str, from: &Path, to: &Path) -> Result<Option<Duration
     Ok(Some(took))
 }
 
-fn scp(way: &Way, data: &Data, up: bool) -> Result<Option<f64>> {
-    let (from, to) = (data.large(), data.copy()?);
-    let Some(client) = way.scp(&from, &to, up) else { return Ok(None) };
+fn scp(way: &Way, from: &Path, to: &Path, up: bool) -> Result<Option<Duration>> {
+    let Some(client) = way.scp(from, to, up) else { return Ok(None) };
     let took = timed(client, b"")?;
-    same(&from, &to)?;
-    Ok(Some(rate(took)))
+    same(from, to)?;
+    Ok(Some(took))
 }
 
 fn same(one: &Path, other: &Path) -> Result<()> {
